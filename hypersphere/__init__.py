@@ -1,0 +1,15 @@
+"""Deep hyperspherical learning in JAX and Flax.
+
+Layers that answer with the angle between filter and input, the networks, losses and
+regularizers that belong to them. `hypersphere.training` and `hypersphere.data` are
+imported on request: they need the extra `[train]`.
+"""
+
+from hypersphere import (
+    losses as losses,
+    nn as nn,
+    ops as ops,
+    regularizers as regularizers,
+)
+
+__version__ = "0.1.0"

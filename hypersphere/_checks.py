@@ -1,0 +1,71 @@
+"""Checks of arguments that several functions and layers share, with one wording."""
+
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def check_positive(who: str, **values: float) -> None:
+    """Raises unless every keyword is a positive, finite number."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(
+                f"`{who}` needs a finite `{name} > 0`, got `{name}={value!r}`."
+            )
+
+
+def check_floating(who: str, **arrays: ArrayLike) -> None:
+    """Raises unless every keyword is an array of real floating-point numbers."""
+    for name, array in arrays.items():
+        dtype = jnp.result_type(array)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"`{who}` needs real floating-point numbers, got "
+                f"`{name}.dtype={dtype}`. Convert it, for example with "
+                f"`{name}.astype(jnp.float32)`."
+            )
+
+
+def check_kernel_size(who: str, kernel_size: int | Sequence[int]) -> tuple[int, ...]:
+    """Returns the window as a tuple; an int is refused, because its rank is unknown."""
+    if isinstance(kernel_size, int):
+        raise TypeError(
+            f"`{who}` needs `kernel_size` as a tuple with one entry per spatial axis, "
+            f"got `kernel_size={kernel_size!r}`. For a window over a sequence write "
+            f"({kernel_size},); for one over an image, ({kernel_size}, {kernel_size})."
+        )
+    if not kernel_size or any(size < 1 for size in kernel_size):
+        raise ValueError(
+            f"`{who}` needs at least one entry in `kernel_size`, each at least 1, got "
+            f"`kernel_size={tuple(kernel_size)!r}`."
+        )
+    return tuple(kernel_size)
+
+
+def check_groups(
+    who: str, feature_group_count: int, in_features: int, out_features: int
+) -> None:
+    """Raises unless both feature counts divide into the groups."""
+    if (
+        feature_group_count < 1
+        or in_features % feature_group_count
+        or out_features % feature_group_count
+    ):
+        raise ValueError(
+            f"`{who}` needs `in_features` and `out_features` to be multiples of "
+            f"`feature_group_count`, got `in_features={in_features}`, "
+            f"`out_features={out_features}` and "
+            f"`feature_group_count={feature_group_count}`."
+        )
+
+
+def check_features(who: str, shape: tuple[int, ...], in_features: int) -> None:
+    """Raises unless the last axis of an input has the features a layer expects."""
+    if not shape or shape[-1] != in_features:
+        raise ValueError(
+            f"`{who}` needs `inputs.shape[-1] == in_features`, got "
+            f"`inputs.shape={shape}` and `in_features={in_features}`. Features are the "
+            "last axis."
+        )

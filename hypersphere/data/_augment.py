@@ -1,0 +1,95 @@
+"""Augmentation and normalization on the device, inside the compiled step."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float32, PRNGKeyArray, UInt8
+
+
+def augment(
+    key: PRNGKeyArray,
+    images: UInt8[Array, "batch height width channels"],
+    *,
+    flip: bool = False,
+    pad: int = 0,
+) -> UInt8[Array, "batch height width channels"]:
+    """Mirrors and shifts each image at random.
+
+    A shift pads every side by `pad` pixels, repeating the edge ("symmetric" padding:
+    the border pixel comes twice), and cuts the original size out at a random place.
+
+    Args:
+        key: Random key. The same key gives the same result.
+        images: uint8 images.
+        flip: Whether to mirror left to right, each image with probability 1/2.
+        pad: Largest shift in pixels, at least 0, in each direction.
+
+    Returns:
+        uint8 images of the same shape.
+
+    Raises:
+        ValueError: If `pad` is negative.
+
+    Example:
+        >>> import jax
+        >>> from hypersphere import data
+        >>> images = jax.numpy.asarray(data.load("mnist5k").train.images[:8])
+        >>> data.augment(jax.random.key(0), images, flip=True, pad=2).shape
+        (8, 28, 28, 1)
+    """
+    if pad < 0:
+        raise ValueError(f"`augment` needs `pad >= 0` pixels, got `pad={pad}`.")
+    flip_key, shift_key = jax.random.split(key)
+    if flip:
+        images = _random_flip(flip_key, images)
+    if pad:
+        images = _random_shift(shift_key, images, pad)
+    return images
+
+
+def _random_flip(key: PRNGKeyArray, images: Array) -> Array:
+    chosen = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+    return jnp.where(chosen, images[:, :, ::-1], images)
+
+
+def _random_shift(key: PRNGKeyArray, images: Array, pad: int) -> Array:
+    sides = (pad, pad)
+    padded = jnp.pad(images, ((0, 0), sides, sides, (0, 0)), mode="symmetric")
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pad + 1)
+
+    def crop(image: Array, corner: Array) -> Array:
+        return lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
+
+    return jax.vmap(crop)(padded, corners)
+
+
+def normalize(
+    images: UInt8[Array, "batch height width channels"],
+    *,
+    mean: float = 127.5,
+    std: float = 128.0,
+) -> Float32[Array, "batch height width channels"]:
+    """Turns uint8 pixels into float32, `(images - mean) / std`.
+
+    Args:
+        images: uint8 images.
+        mean: Subtracted from each pixel, in the units of the pixels.
+        std: Divides the difference, in the units of the pixels, positive. The defaults
+            put the values inside `(-1, 1)`.
+
+    Returns:
+        float32 images of the same shape.
+
+    Raises:
+        ValueError: If `std <= 0`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import data
+        >>> pixels = jnp.array([0, 255], jnp.uint8).reshape(1, 1, 2, 1)
+        >>> print(data.normalize(pixels).ravel())
+        [-0.99609375  0.99609375]
+    """
+    if not std > 0:
+        raise ValueError(f"`normalize` needs `std > 0`, got `std={std!r}`.")
+    return (images.astype(jnp.float32) - mean) / std

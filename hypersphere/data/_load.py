@@ -1,0 +1,130 @@
+"""From one string to a data set in memory."""
+
+from hypersphere.data._dataset import Dataset, ImageSet
+from hypersphere.data._idx import load_idx
+from hypersphere.data._memory import check_memory
+from hypersphere.data._mnist5k import load_mnist5k
+from hypersphere.data._synthetic import load_synthetic
+
+
+def load(
+    source: str,
+    *,
+    data_dir: str = "",
+    image_size: int = 0,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Loads a whole image classification set into memory.
+
+    | source | what |
+    |---|---|
+    | `mnist5k` | 5,000 MNIST digits that ship with the package |
+    | `tfds:NAME` | a TensorFlow Datasets set prepared as array_record |
+    | `folder:PATH` | `PATH/train/CLASS/*` and `PATH/test/CLASS/*`, or `PATH/CLASS/*` |
+    | `idx:PATH` | MNIST-format files, plain or gzipped |
+    | `synthetic:HxWxC,classes=K,examples=N` | N generated, learnable images |
+
+    A folder's test part may also be called `validation` or `val`. Its images become
+    gray if all of them are gray, and RGB otherwise; 16-bit gray keeps its upper 8 bits,
+    transparent pixels are laid over white, and EXIF orientation is not applied. The
+    test part of `tfds:` is the first of `test` and `validation` with known labels.
+
+    Args:
+        source: Where the images come from, in one of the five forms.
+        data_dir: Where `tfds:` looks for prepared sets. Empty means
+            `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`. Other sources ignore it.
+        image_size: Height and width in pixels to bring every image to: the shorter side
+            is resized (bicubic, antialiased) and the center cut out. 0 keeps the size.
+        test_fraction: Share of each class that becomes the test part where a folder has
+            none, in `(0, 1)`. Other sources ignore it.
+        seed: Seed of that draw and of the synthetic images, in `[0, 2**64)`.
+
+    Returns:
+        The images as uint8, the labels as int32, and the names of the classes.
+
+    Raises:
+        ValueError: If an argument is out of range, or an image, a label or a file is
+            broken, or the decoded images would not fit in 8 GiB.
+        FileNotFoundError: If the set is not there.
+        ModuleNotFoundError: If the reader of this source is not installed.
+
+    Example:
+        >>> from hypersphere import data
+        >>> digits = data.load("mnist5k")
+        >>> digits.train.images.shape, digits.num_classes
+        ((4000, 28, 28, 1), 10)
+        >>> data.load("synthetic:8x8x3,classes=2,examples=50").test.images.shape
+        (10, 8, 8, 3)
+    """
+    _check_options(image_size, test_fraction, seed)
+    try:
+        dataset = _read(source, data_dir, image_size, test_fraction, seed)
+        return _resized(dataset, image_size)
+    except ModuleNotFoundError as error:
+        if error.name not in ("PIL", "tensorflow_datasets"):
+            raise
+        raise ModuleNotFoundError(
+            f"`load({source!r})` needs the package `{error.name}`, which is not "
+            "installed. `pip install 'hypersphere-jax[train]'` brings it.",
+            name=error.name,
+        ) from error
+
+
+def _read(
+    source: str, data_dir: str, image_size: int, test_fraction: float, seed: int
+) -> Dataset:
+    """Calls the reader that the source names; Pillow and TFDS are optional."""
+    match source.partition(":"):
+        case ("mnist5k", "", ""):
+            return load_mnist5k()
+        case ("tfds", ":", name) if name:
+            from hypersphere.data._tfds import load_tfds
+
+            return load_tfds(name, data_dir=data_dir, image_size=image_size)
+        case ("folder", ":", path) if path:
+            from hypersphere.data._folder import load_folder
+
+            return load_folder(
+                path, image_size=image_size, test_fraction=test_fraction, seed=seed
+            )
+        case ("idx", ":", path) if path:
+            return load_idx(path)
+        case ("synthetic", ":", spec):
+            return load_synthetic(spec, seed=seed)
+    raise ValueError(
+        "`load` needs `source` to be one of `mnist5k`, `tfds:NAME`, `folder:PATH`, "
+        "`idx:PATH` or `synthetic:HxWxC,classes=K,examples=N`, got "
+        f"`source={source!r}`."
+    )
+
+
+def _check_options(image_size: int, test_fraction: float, seed: int) -> None:
+    if image_size < 0:
+        raise ValueError(
+            "`load` needs `image_size >= 0` pixels (0 keeps the size), got "
+            f"`image_size={image_size}`."
+        )
+    if not 0 < test_fraction < 1:
+        raise ValueError(
+            "`load` needs `0 < test_fraction < 1`, got "
+            f"`test_fraction={test_fraction!r}`."
+        )
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"`load` needs `0 <= seed < 2**64`, got `seed={seed}`.")
+
+
+def _resized(dataset: Dataset, image_size: int) -> Dataset:
+    """The same set with square images, or the set itself where nothing changes."""
+    height, width, channels = dataset.image_shape
+    if not image_size or height == width == image_size:
+        return dataset
+    count = len(dataset.train.labels) + len(dataset.test.labels)
+    check_memory(dataset.name, count, (image_size, image_size, channels))
+    from hypersphere.data._images import resize
+
+    train, test = (
+        ImageSet(resize(part.images, image_size), part.labels)
+        for part in (dataset.train, dataset.test)
+    )
+    return Dataset(dataset.name, train, test, dataset.class_names)

@@ -1,0 +1,8 @@
+"""Losses on cosines, one number per example."""
+
+from hypersphere.losses._softmax import (
+    a_softmax as a_softmax,
+    annealed_margin_weight as annealed_margin_weight,
+    ga_softmax as ga_softmax,
+    w_softmax as w_softmax,
+)

@@ -1,0 +1,154 @@
+"""Dense layers: Flax's, with an answer in angles."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from flax.nnx.nn.linear import default_kernel_init
+from jaxtyping import Array, Float
+
+from hypersphere import ops
+from hypersphere._checks import check_features, check_positive
+from hypersphere.nn._similarity import Similarity, make_similarity
+
+
+class SphereLinear(nnx.Linear):
+    """`nnx.Linear` that answers with the angle between each column and the input.
+
+    A shell around `ops.sphere_dense`; the bias, if there is one, is added to the
+    response.
+
+    Args:
+        in_features: Features of the input, on its last axis.
+        out_features: Features of the output.
+        similarity: The function g from cosines in [-1, 1] to responses: an object
+            such as `ops.Linear()`, any function of yours, or a module class such as
+            `nn.LearnableSigmoid` (or a partial of it), which is instantiated with
+            `(out_features, rngs=rngs)`.
+        eps: The smallest length that counts, in the units of the input; positive.
+        rngs: Random keys for the parameters.
+        linear_arguments: Every other argument of `nnx.Linear`, with its meaning and
+            default: use_bias, dtype, param_dtype, precision, kernel_init, bias_init,
+            dot_general (which computes the dot products), promote_dtype,
+            preferred_element_type, kernel_metadata, bias_metadata.
+
+    Raises:
+        TypeError: If `similarity` is not callable.
+        ValueError: If `eps` is not positive, or the input of a call has other features
+            than `in_features`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from hypersphere import nn
+        >>> layer = nn.SphereLinear(5, 4, rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((2, 5))).shape
+        (2, 4)
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
+        https://arxiv.org/abs/1711.03189
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        similarity: Similarity = ops.Cosine(),
+        eps: float = 1e-2,
+        rngs: nnx.Rngs,
+        **linear_arguments: Any,
+    ):
+        check_positive("SphereLinear", eps=eps)
+        super().__init__(in_features, out_features, rngs=rngs, **linear_arguments)
+        self.similarity = make_similarity(
+            "SphereLinear", similarity, out_features, rngs
+        )
+        self.eps = eps
+        # As in `SphereConv`: the method below takes the attribute's place.
+        self.dot_products = self.dot_general
+        del self.dot_general
+
+    def __call__(
+        self, inputs: Float[Array, "..."], *args: Any, **kwargs: Any
+    ) -> Float[Array, "..."]:
+        """Responses to inputs (..., in_features), as `nnx.Linear`."""
+        check_features("SphereLinear", inputs.shape, self.in_features)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def dot_general(
+        self, inputs: Array, kernel: Array, dimension_numbers: Any, **kwargs: Any
+    ) -> Array:
+        """What Flax calls in place of `lax.dot_general`."""
+        del dimension_numbers  # nnx.Linear contracts the last axis with the first
+        return ops.sphere_dense(
+            inputs,
+            kernel,
+            **kwargs,
+            similarity=self.similarity,
+            eps=self.eps,
+            dot_general=self.dot_products,
+        )
+
+
+class AngularHead(nnx.Module):
+    """The last layer before an angular loss: cosines to class centres, and a norm.
+
+    Args:
+        in_features: Features of the input, on its last axis.
+        num_classes: Number of class centres.
+        eps: The smallest length that counts, in the units of the input; positive.
+        kernel_init: How class centres start; only their directions matter.
+        param_dtype: The dtype of the class centres.
+        rngs: Random keys for the parameters.
+
+    Raises:
+        ValueError: If `eps` is not positive, or the input of a call has other features
+            than `in_features`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from hypersphere import losses, nn
+        >>> head = nn.AngularHead(5, 3, rngs=nnx.Rngs(0))
+        >>> cos, feature_norm = head(jnp.ones((2, 5)))
+        >>> cos.shape, feature_norm.shape
+        ((2, 3), (2, 1))
+        >>> losses.w_softmax(cos, jnp.array([0, 2]), feature_norm=feature_norm).shape
+        (2,)
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2.
+        https://arxiv.org/abs/1711.03189
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        eps: float = 1e-2,
+        kernel_init: nnx.Initializer = default_kernel_init,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_positive("AngularHead", eps=eps)
+        shape = (in_features, num_classes)
+        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
+        self.in_features = in_features
+        self.num_classes = num_classes
+        self.eps = eps
+
+    def __call__(
+        self, inputs: Float[Array, "*batch in_features"]
+    ) -> tuple[Float[Array, "*batch num_classes"], Float[Array, "*batch 1"]]:
+        """Cosines in [-1, 1], and the length of the input in its own units.
+
+        Both are at least float32, whatever the input; `cos * feature_norm` is the dot
+        product of the input with the unit class centres.
+        """
+        check_features("AngularHead", inputs.shape, self.in_features)
+        wide = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+        cos = ops.sphere_dense(wide, self.kernel[...].astype(wide.dtype), eps=self.eps)
+        return cos, ops.l2_norm(wide, eps=self.eps, keepdims=True)

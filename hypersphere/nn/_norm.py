@@ -1,0 +1,131 @@
+"""SphereNorm: hyperspherical learning as a normalization method."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from hypersphere import ops
+from hypersphere._checks import check_features, check_positive
+from hypersphere.nn._similarity import Similarity, make_similarity
+
+
+class SphereNorm(nnx.Module):
+    """Normalizes an existing layer: scale * g(theta) + shift, learned per filter.
+
+    The wrapped layer keeps its parameters and is never written to: called by itself it
+    still computes what it always did.
+
+    Args:
+        layer: An `nnx.Conv` or `nnx.Linear` without bias.
+        similarity: The function g from cosines in [-1, 1] to responses, or a module
+            class such as `nn.LearnableSigmoid`, which is instantiated.
+        eps: The smallest length that counts, in the units of the input; positive.
+        use_scale: Whether to learn a scale per filter, starting at one.
+        use_bias: Whether to learn a shift per filter, starting at zero.
+        rngs: Random keys for a similarity that draws any; none of ours does.
+
+    Raises:
+        TypeError: If `layer` is neither an `nnx.Conv` nor an `nnx.Linear`.
+        ValueError: If `layer` has a bias, or `eps` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from hypersphere import nn, ops
+        >>> conv = nnx.Conv(3, 8, (3, 3), use_bias=False, rngs=nnx.Rngs(0))
+        >>> layer = nn.SphereNorm(conv, similarity=ops.Linear())
+        >>> layer(jnp.ones((1, 8, 8, 3))).shape
+        (1, 8, 8, 8)
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 4.
+        https://arxiv.org/abs/1711.03189
+    """
+
+    def __init__(
+        self,
+        layer: nnx.Conv | nnx.Linear,
+        *,
+        similarity: Similarity = ops.Cosine(),
+        eps: float = 1e-2,
+        use_scale: bool = True,
+        use_bias: bool = True,
+        rngs: nnx.Rngs | None = None,
+    ):
+        if type(layer) not in (nnx.Conv, nnx.Linear):
+            raise TypeError(
+                "`SphereNorm` needs `layer` to be an `nnx.Conv` or `nnx.Linear`, got "
+                f"`{type(layer).__name__}`."
+            )
+        if layer.bias is not None:
+            raise ValueError(
+                "`SphereNorm` needs a layer without bias, because its own shift is the "
+                f"bias, got a `{type(layer).__name__}` with one. Make it with "
+                "`use_bias=False`."
+            )
+        check_positive("SphereNorm", eps=eps)
+        features = layer.out_features
+        self.layer = layer
+        self.similarity = make_similarity(
+            "SphereNorm", similarity, features, rngs or nnx.Rngs(0)
+        )
+        self.eps = eps
+        self.scale = nnx.Param(jnp.ones(features)) if use_scale else nnx.data(None)
+        self.bias = nnx.Param(jnp.zeros(features)) if use_bias else nnx.data(None)
+
+    def __call__(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The wrapped layer's shapes, normalized; in the dtype it computes in."""
+        check_features("SphereNorm", inputs.shape, self.layer.in_features)
+        # Flax's own call, made on a stand-in for the layer, so that every argument of
+        # the layer keeps its meaning and nothing of it changes.
+        answer = type(self.layer).__call__(_Spherical(self), inputs)
+        scaled = (
+            answer
+            if self.scale is None
+            else answer * self._per_filter(self.scale, answer)
+        )
+        shifted = (
+            scaled
+            if self.bias is None
+            else scaled + self._per_filter(self.bias, answer)
+        )
+        return shifted.astype(answer.dtype)
+
+    def _per_filter(self, parameter: nnx.Param, answer: Array) -> Array:
+        return jnp.reshape(parameter[...], (1,) * (answer.ndim - 1) + (-1,))
+
+
+class _Spherical:
+    """A stand-in for a wrapped layer: all of it but the product it computes."""
+
+    def __init__(self, norm: SphereNorm):
+        self._norm = norm
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._norm.layer, name)
+
+    def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
+        norm = self._norm
+        return ops.sphere_conv_general_dilated(
+            *args,
+            **kwargs,
+            similarity=norm.similarity,
+            eps=norm.eps,
+            mask=norm.layer.mask,
+            conv_general_dilated=norm.layer.conv_general_dilated,
+        )
+
+    def dot_general(
+        self, inputs: Array, kernel: Array, dimension_numbers: Any, **kwargs: Any
+    ) -> Array:
+        norm = self._norm
+        return ops.sphere_dense(
+            inputs,
+            kernel,
+            **kwargs,
+            similarity=norm.similarity,
+            eps=norm.eps,
+            dot_general=norm.layer.dot_general,
+        )

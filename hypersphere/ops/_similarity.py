@@ -1,0 +1,241 @@
+"""The functions g from a cosine to a response, and their continuation past pi."""
+
+import dataclasses
+import functools
+import math
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from hypersphere._checks import check_positive
+from hypersphere.ops._angles import angle, arcsin, clip_cosine, inverse_sine_of
+
+
+@runtime_checkable
+class Similarity(Protocol):
+    """What the angular losses need of a similarity: one of ours, or your own."""
+
+    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1]."""
+        ...
+
+    def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The response at angles in radians, at least zero, continued past pi."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """The cosine itself: g(theta) = cos(theta).
+
+    Called on cosines (any shape, meant to lie in [-1, 1]) it returns responses in
+    [-1, 1], same shape and dtype; a value that rounding carried past one is taken back,
+    with slope one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> print(ops.Cosine()(jnp.array([-1.0, 0.5])))
+        [-1.   0.5]
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.2.
+        https://arxiv.org/abs/1711.03189
+    """
+
+    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1]."""
+        return clip_cosine(cos)
+
+    def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Cosine continued downwards: (-1)^q cos(theta) - 2q, q = floor(theta / pi).
+
+        Args:
+            theta: Radians, at least zero, any shape.
+
+        Returns:
+            One at zero, falling strictly, by 2 each half turn.
+        """
+        turns, rest = _half_turns(theta)
+        return jnp.cos(rest) - 2 * turns
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """Linear in the angle: g(theta) = 1 - 2 theta / pi = (2 / pi) arcsin(cos(theta)).
+
+    Called on cosines (any shape, in [-1, 1]) it returns responses in [-1, 1], same
+    shape and dtype. The slope to the cosine is (2 / pi) / sin(theta), bounded as that
+    of `arcsin`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> print(ops.Linear()(jnp.array([0.0, 0.5, 1.0])).round(4))
+        [0.     0.3333 1.    ]
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.2.
+        https://arxiv.org/abs/1711.03189
+        Differs: the authors' code writes 2 / pi with six digits; here it is exact.
+    """
+
+    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1]."""
+        return clip_cosine(arcsin(cos) * (2 / math.pi))
+
+    def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The same straight line: 1 - 2 theta / pi.
+
+        Args:
+            theta: Radians, at least zero, any shape.
+
+        Returns:
+            One at zero, falling by 2 each half turn, without bound.
+        """
+        return 1 - theta * (2 / math.pi)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sigmoid:
+    """An S-curve of the angle: g(theta) = coth(pi / 4k) tanh((pi / 2 - theta) / 2k).
+
+    Called on cosines (any shape, in [-1, 1]) it returns responses in [-1, 1], same
+    shape and dtype.
+
+    Args:
+        k: Softness, dimensionless, positive: towards zero a step at the right angle,
+            towards infinity `Linear`.
+
+    Raises:
+        ValueError: If `k` is not positive and finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> print(ops.Sigmoid(k=0.3)(jnp.array([0.0, 0.5, 1.0])).round(4))
+        [0.     0.7102 1.    ]
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.2.
+        https://arxiv.org/abs/1711.03189
+        Differs: the same function written without exponentials of theta / k, which
+        overflow float32 for k < 0.018.
+    """
+
+    k: float = 0.3
+
+    def __post_init__(self):
+        check_positive("Sigmoid", k=self.k)
+
+    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1]."""
+        return sigmoid(cos, k=self.k)
+
+    def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The same formula past pi, where it saturates at -coth(pi / 4k).
+
+        Its slope dies away with the distance from the right angle: at k = 0.3, four
+        times the angle has no slope at all in float32 for half of the angles to pi.
+
+        Args:
+            theta: Radians, at least zero, any shape.
+
+        Returns:
+            One at zero, never rising.
+        """
+        return _s_curve(math.pi / 2 - theta, self.k, tanh=_monotone_tanh)
+
+
+def sigmoid(
+    cos: Float[Array, "..."], *, k: float | Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The sigmoid similarity with a softness that may be an array, and be learned.
+
+    Args:
+        cos: Cosines in [-1, 1], any shape.
+        k: Softness, dimensionless, positive (not checked); broadcast against `cos`,
+            so that one value per filter has shape (filters,).
+
+    Returns:
+        Responses in [-1, 1], in the shape and dtype of `cos`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> k = jnp.array([0.1, 0.75])
+        >>> print(ops.sigmoid(jnp.array([1.0, 0.0]), k=k))
+        [1. 0.]
+    """
+    return clip_cosine(_s_curve(arcsin(cos), k)).astype(cos.dtype)
+
+
+def _s_curve(latitude: Array, k: float | Array, *, tanh=jnp.tanh) -> Array:
+    return tanh(latitude / (2 * k)) / tanh(math.pi / (4 * jnp.asarray(k)))
+
+
+def _monotone_tanh(x: Array) -> Array:
+    # XLA's tanh, faster than this, wobbles by 4e-7 where it saturates.
+    return 2 * jax.nn.sigmoid(2 * x) - 1
+
+
+def margin_response(
+    cos: Float[Array, "..."], *, margin: float, similarity: Similarity
+) -> Float[Array, "..."]:
+    """The response at `margin` times the angle: psi(margin * arccos(cos)).
+
+    Args:
+        cos: Cosines in [-1, 1], any shape.
+        margin: What the angle is multiplied by, dimensionless, at least one (not
+            checked here).
+        similarity: Gives psi by its `at_angle`.
+
+    Returns:
+        Responses, at most one, that never rise with the angle; same shape and dtype.
+        The gradient is finite everywhere: `Cosine`'s slope to the cosine,
+        `margin * sin(margin * theta) / sin(theta)`, is taken to its limit `margin**2`
+        at theta = 0, and sin(theta) counts as at least 1e-3 towards pi.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> cos = jnp.cos(jnp.array([0.0, jnp.pi / 4]))
+        >>> psi = ops.margin_response(cos, margin=4.0, similarity=ops.Linear())
+        >>> print(psi.round(3))
+        [ 1. -1.]
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2 (GA-Softmax).
+        https://arxiv.org/abs/1711.03189
+        Liu et al., SphereFace, CVPR 2017, Eq. (7). https://arxiv.org/abs/1704.08063
+    """
+    if isinstance(similarity, Cosine):
+        return _cosine_margin_response(margin, cos)
+    return similarity.at_angle(margin * angle(cos))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _cosine_margin_response(margin: float, cos: Float[Array, "..."]) -> Array:
+    return Cosine().at_angle(margin * angle(cos))
+
+
+@_cosine_margin_response.defjvp
+def _cosine_margin_response_jvp(
+    margin: float, primals: tuple[ArrayLike], tangents: tuple[ArrayLike]
+):
+    cos = jnp.asarray(primals[0])
+    theta = angle(cos)
+    _, rest = _half_turns(margin * theta)
+    slope = jnp.where(
+        theta < 1e-3, margin**2, margin * jnp.sin(rest) * inverse_sine_of(cos)
+    )
+    return _cosine_margin_response(margin, cos), slope.astype(cos.dtype) * tangents[0]
+
+
+def _half_turns(theta: Array) -> tuple[Array, Array]:
+    """The whole number of half turns in an angle, and the radians left, in [0, pi]."""
+    turns = jnp.floor(theta / math.pi)
+    return turns, theta - turns * math.pi

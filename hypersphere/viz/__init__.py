@@ -1,0 +1,16 @@
+"""Pictures made from a run's files; needs matplotlib, the `viz` extra."""
+
+from hypersphere.viz._curves import learning_curve as learning_curve
+from hypersphere.viz._draw import draw as draw, draw_comparison as draw_comparison
+from hypersphere.viz._feature_set import FeatureSet as FeatureSet
+from hypersphere.viz._features import features as features, side_by_side as side_by_side
+from hypersphere.viz._filters import (
+    filter_angles as filter_angles,
+    pairwise_angles as pairwise_angles,
+    random_angle_density as random_angle_density,
+)
+from hypersphere.viz._geometry import (
+    direction_density as direction_density,
+    principal_plane as principal_plane,
+)
+from hypersphere.viz._metrics import read_metrics as read_metrics
