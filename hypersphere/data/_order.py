@@ -118,8 +118,13 @@ def permutation(size: int, *, seed: int, stream: int) -> Int32[np.ndarray, " siz
     """A random order of `range(size)`; every `stream` of a seed has its own."""
     # Sorting raw bits: NumPy promises that Philox's bits never change, but not that
     # `Generator.permutation` turns them into the same order in every version.
-    bits = np.random.Philox(key=[seed, stream]).random_raw(size)
+    bits = philox(seed, stream).random_raw(size)
     return np.argsort(bits, kind="stable").astype(np.int32)
+
+
+def philox(seed: int, stream: int) -> np.random.Philox:
+    """Random bits that depend on `seed` and `stream`, each in `[0, 2**64)`."""
+    return np.random.Philox(key=np.array([seed, stream], np.uint64))
 
 
 @functools.lru_cache(maxsize=2)

@@ -7,6 +7,7 @@ import numpy as np
 
 from hypersphere.data._dataset import Dataset, ImageSet
 from hypersphere.data._memory import check_memory
+from hypersphere.data._order import philox
 
 _CONTRAST = 80  # largest distance of a pattern from middle gray
 _NOISE = 40  # largest change of a pixel
@@ -55,7 +56,7 @@ def _is_positive(text: str) -> bool:
 
 
 def _random(seed: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(key=[seed, stream]))
+    return np.random.Generator(philox(seed, stream))
 
 
 def _pattern(shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:

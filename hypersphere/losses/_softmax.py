@@ -95,7 +95,7 @@ def ga_softmax(
         ...     cos, jnp.array([0, 1]), feature_norm=norm, margin=2.0
         ... )
         >>> print(loss.round(2))
-        [0.28 0.74]
+        [0.21 0.59]
 
     References:
         Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2.
@@ -110,9 +110,8 @@ def ga_softmax(
     response = similarity(cos)
     beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
     is_target = labels[:, None] == jnp.arange(cos.shape[-1])[None, :]
-    answer = jnp.where(
-        is_target, response + margin_weight * (beyond - response), response
-    )
+    blend = response + margin_weight * (beyond - response)
+    answer = jnp.where(is_target, blend, response)
     return _cross_entropy(norm * answer, labels)
 
 
@@ -192,8 +191,8 @@ def annealed_margin_weight(
     Example:
         >>> from hypersphere import losses
         >>> weight = losses.annealed_margin_weight()
-        >>> print(weight(0).round(4), weight(100_000).round(4))
-        0.001 0.1667
+        >>> print((1 / weight(0)).round(), (1 / weight(100_000)).round())
+        1001.0 6.0
 
     References:
         Liu et al., SphereFace, CVPR 2017; the defaults are those of the authors'

@@ -80,52 +80,46 @@ class SphereNorm(nnx.Module):
         check_features("SphereNorm", inputs.shape, self.layer.in_features)
         # Flax's own call, made on a stand-in for the layer, so that every argument of
         # the layer keeps its meaning and nothing of it changes.
-        answer = type(self.layer).__call__(_Spherical(self), inputs)
-        scaled = (
-            answer
-            if self.scale is None
-            else answer * self._per_filter(self.scale, answer)
-        )
-        shifted = (
-            scaled
-            if self.bias is None
-            else scaled + self._per_filter(self.bias, answer)
-        )
-        return shifted.astype(answer.dtype)
+        stand_in: Any = _Spherical(self)
+        answer = type(self.layer).__call__(stand_in, inputs)
+        if self.scale is not None:
+            answer = answer * self._per_filter(self.scale, answer)
+        if self.bias is not None:
+            answer = answer + self._per_filter(self.bias, answer)
+        return answer
 
     def _per_filter(self, parameter: nnx.Param, answer: Array) -> Array:
-        return jnp.reshape(parameter[...], (1,) * (answer.ndim - 1) + (-1,))
+        row = (1,) * (answer.ndim - 1) + (-1,)
+        return jnp.reshape(parameter[...].astype(answer.dtype), row)
 
 
 class _Spherical:
     """A stand-in for a wrapped layer: all of it but the product it computes."""
 
     def __init__(self, norm: SphereNorm):
-        self._norm = norm
+        self._layer: Any = norm.layer
+        self._answer = {"similarity": norm.similarity, "eps": norm.eps}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._norm.layer, name)
+        return getattr(self._layer, name)
 
     def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
-        norm = self._norm
         return ops.sphere_conv_general_dilated(
             *args,
             **kwargs,
-            similarity=norm.similarity,
-            eps=norm.eps,
-            mask=norm.layer.mask,
-            conv_general_dilated=norm.layer.conv_general_dilated,
+            **self._answer,
+            mask=self._layer.mask,
+            conv_general_dilated=self._layer.conv_general_dilated,
         )
 
     def dot_general(
         self, inputs: Array, kernel: Array, dimension_numbers: Any, **kwargs: Any
     ) -> Array:
-        norm = self._norm
+        del dimension_numbers  # nnx.Linear contracts the last axis with the first
         return ops.sphere_dense(
             inputs,
             kernel,
             **kwargs,
-            similarity=norm.similarity,
-            eps=norm.eps,
-            dot_general=norm.layer.dot_general,
+            **self._answer,
+            dot_general=self._layer.dot_general,
         )

@@ -39,7 +39,7 @@ class LearnableSigmoid(nnx.Module):
     """
 
     def __init__(self, features: int, *, init: float = 0.7, rngs: nnx.Rngs):
-        self.raw = nnx.Param(jnp.full((features,), init))
+        self.raw = nnx.Param(jnp.full((features,), init, jnp.float32))
         del rngs
 
     @property

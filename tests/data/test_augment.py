@@ -1,0 +1,114 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hypersphere import data
+
+
+def random_images(*shape):
+    return np.random.default_rng(7).integers(0, 256, shape, dtype=np.uint8)
+
+
+def augment(images, seed=0, **options):
+    return np.asarray(
+        data.augment(jax.random.key(seed), jnp.asarray(images), **options)
+    )
+
+
+def crops(image, pad):
+    """Every crop of a padded image, by corner."""
+    height, width, _ = image.shape
+    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
+    return {
+        (top, left): padded[top : top + height, left : left + width]
+        for top in range(2 * pad + 1)
+        for left in range(2 * pad + 1)
+    }
+
+
+def corners(before, after, pad):
+    """The corners of all crops of each image that equal the augmented image."""
+    return [
+        [at for at, crop in crops(old, pad).items() if np.array_equal(crop, new)]
+        for old, new in zip(before, after, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("pad", [1, 2, 4])
+def test_a_shift_is_one_crop_of_the_symmetrically_padded_image(pad):
+    images = random_images(32, 5, 7, 3)
+    found = corners(images, augment(images, pad=pad), pad)
+    assert all(len(matches) == 1 for matches in found)
+
+
+def test_every_shift_occurs_and_images_of_one_batch_differ():
+    images = random_images(200, 5, 7, 3)
+    found = {corner for [corner] in corners(images, augment(images, pad=1), 1)}
+    assert found == {(top, left) for top in range(3) for left in range(3)}
+
+
+def test_a_flip_mirrors_about_half_of_the_images_and_changes_nothing_else():
+    images = random_images(400, 4, 5, 3)
+    flipped = augment(images, flip=True)
+    same = (flipped == images).all((1, 2, 3))
+    mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
+    assert (same ^ mirrored).all()
+    assert 160 < mirrored.sum() < 240
+
+
+def test_flip_and_shift_go_together():
+    images = random_images(64, 5, 7, 3)
+    augmented = augment(images, flip=True, pad=2)
+    as_is = corners(images, augmented, 2)
+    mirrored = corners(images[:, :, ::-1], augmented, 2)
+    assert all(len(a) + len(b) == 1 for a, b in zip(as_is, mirrored, strict=True))
+    assert any(as_is) and any(mirrored)
+
+
+def test_without_options_nothing_changes():
+    images = random_images(3, 4, 5, 1)
+    np.testing.assert_array_equal(augment(images), images)
+
+
+def test_the_key_decides():
+    images = random_images(16, 8, 8, 3)
+    once = augment(images, seed=1, flip=True, pad=3)
+    np.testing.assert_array_equal(augment(images, seed=1, flip=True, pad=3), once)
+    assert (augment(images, seed=2, flip=True, pad=3) != once).any()
+
+
+def test_compiled_equals_eager():
+    images = jnp.asarray(random_images(16, 8, 8, 3))
+    key = jax.random.key(3)
+    compiled = jax.jit(data.augment, static_argnames=("flip", "pad"))
+    result = compiled(key, images, flip=True, pad=2)
+    assert result.dtype == jnp.uint8
+    np.testing.assert_array_equal(result, data.augment(key, images, flip=True, pad=2))
+
+
+def test_negative_pad_is_refused():
+    with pytest.raises(ValueError, match="`pad >= 0` pixels, got `pad=-1`"):
+        augment(random_images(1, 2, 2, 1), pad=-1)
+
+
+def test_normalize_subtracts_and_divides():
+    images = random_images(2, 3, 4, 3)
+    result = data.normalize(jnp.asarray(images), mean=100.0, std=50.0)
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(
+        result, (images.astype(np.float64) - 100) / 50, rtol=1e-6
+    )
+
+
+def test_normalize_puts_pixels_inside_one_by_default():
+    ends = jnp.array([0, 255], jnp.uint8).reshape(2, 1, 1, 1)
+    np.testing.assert_array_equal(
+        data.normalize(ends).ravel(), [-127.5 / 128, 127.5 / 128]
+    )
+
+
+@pytest.mark.parametrize("std", [0.0, -1.0, float("nan")])
+def test_std_must_be_positive(std):
+    with pytest.raises(ValueError, match=f"`std > 0`, got `std={std}`"):
+        data.normalize(jnp.zeros((1, 1, 1, 1), jnp.uint8), std=std)
