@@ -19,7 +19,7 @@ _BLOCK = 256  # images a thread takes at a time
 _THREADS = min(16, os.cpu_count() or 1)
 
 File = Path | BytesIO
-Images = UInt8[np.ndarray, "n height width channels"]
+Images = UInt8[np.ndarray, "n _height _width channels"]
 
 
 class Encoded(NamedTuple):

@@ -19,7 +19,7 @@ def random_pixels(seed, shape=(6, 5, 3)):
 def write_classes(folder, counts, *, shape=(6, 5, 3)):
     """Writes `counts[name]` images of each class; returns them in loading order."""
     return [
-        write(folder / name / f"{i:02}.png", random_pixels([len(name), i], shape))
+        write(folder / name / f"{i:03}.png", random_pixels([len(name), i], shape))
         for name, count in sorted(counts.items())
         for i in range(count)
     ]
@@ -87,7 +87,7 @@ def test_other_files_are_ignored(tmp_path):
     write_classes(tmp_path, {"a": 2, "bb": 2})
     (tmp_path / "README.txt").write_text("hello")
     (tmp_path / "a" / "labels.csv").write_text("1,2")
-    (tmp_path / "a" / ".00.png").write_bytes(b"not an image")
+    (tmp_path / "a" / ".000.png").write_bytes(b"not an image")
     (tmp_path / ".git").mkdir()
     dataset = load(tmp_path)
     assert dataset.class_names == ("a", "bb")

@@ -45,7 +45,7 @@ def test_classes_can_be_learned():
     train, test = dataset.train, dataset.test
     means = np.stack([train.images[train.labels == k].mean(0) for k in range(5)])
     distances = ((test.images[:, None] - means[None]) ** 2).sum((2, 3, 4))
-    assert (distances.argmin(1) == test.labels).mean() > 0.9
+    assert (distances.argmin(1) == test.labels).mean() > 0.8
 
 
 @pytest.mark.parametrize(
