@@ -118,3 +118,75 @@ def patch_norm(x, window, strides, padding, kernel_dilation, groups, eps):
                 v = patch[b][..., g * per_group : (g + 1) * per_group].ravel()
                 out[(b, *position, g)] = math.sqrt(v @ v + eps**2)
     return out
+
+
+def psi_cosine(theta):
+    turns = math.floor(theta / math.pi)
+    return (-1) ** turns * math.cos(theta) - 2 * turns
+
+
+def psi_linear(theta):
+    return 1 - 2 * theta / math.pi
+
+
+def psi_sigmoid(theta, k=0.3):
+    top = 1 - math.exp(theta / k - math.pi / (2 * k))
+    bottom = 1 + math.exp(theta / k - math.pi / (2 * k))
+    half = math.exp(-math.pi / (2 * k))
+    return (1 + half) / (1 - half) * top / bottom
+
+
+def sphereface_psi(c, margin):
+    """The polynomials in the cosine of SphereFace's own code: no angle, no floor."""
+    sign = np.sign
+    if margin == 2:
+        return 2 * sign(c) * c**2 - 1
+    if margin == 3:
+        s1 = sign(abs(c) - 0.5)
+        return s1 * (4 * c**3 - 3 * c) + sign(c) * (1 + s1) - 2
+    s3 = sign(c) * sign(2 * c**2 - 1)
+    return s3 * (8 * c**4 - 8 * c**2 + 1) + 2 * sign(c) + s3 - 3
+
+
+def cross_entropy(logits, label):
+    top = max(logits)
+    return top + math.log(sum(math.exp(z - top) for z in logits)) - logits[label]
+
+
+def margin_softmax(cos, labels, feature_norm, similarity, target=None):
+    """One example, one class at a time; `target` maps a cosine to the response."""
+    cos = np.asarray(cos, np.float64)
+    out = np.zeros(len(cos))
+    for b, label in enumerate(np.asarray(labels)):
+        responses = [float(similarity(c)) for c in cos[b]]
+        if target is not None:
+            responses[label] = target(cos[b, label])
+        length = float(np.ravel(feature_norm)[b])
+        out[b] = cross_entropy([length * r for r in responses], label)
+    return out
+
+
+def ga_softmax(cos, labels, feature_norm, similarity, psi, margin, weight=1.0):
+    """`psi` of the angle takes `weight` parts of the right class's response."""
+
+    def target(c):
+        theta = math.acos(min(max(c, -1), 1))
+        return (1 - weight) * float(similarity(c)) + weight * psi(margin * theta)
+
+    return margin_softmax(cos, labels, feature_norm, similarity, target)
+
+
+def orthogonality(kernel):
+    filters = np.asarray(kernel, np.float64).reshape(-1, kernel.shape[-1]).T
+    total = 0.0
+    for i, first in enumerate(filters):
+        for j, second in enumerate(filters):
+            total += (
+                sum(a * b for a, b in zip(first, second, strict=True)) - (i == j)
+            ) ** 2
+    return total
+
+
+def normal(*shape, seed=0):
+    """Normal numbers, the same in every run; drawing them compiles nothing."""
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)

@@ -4,5 +4,6 @@ from hypersphere.losses._softmax import (
     a_softmax as a_softmax,
     annealed_margin_weight as annealed_margin_weight,
     ga_softmax as ga_softmax,
+    softmax as softmax,
     w_softmax as w_softmax,
 )

@@ -1,11 +1,64 @@
 """Softmax losses on cosines, with and without an angular margin."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
+
+
+def softmax(
+    logits: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    *,
+    label_smoothing: float = 0.0,
+    floor: float = 0.0,
+) -> Float[Array, " batch"]:
+    """Cross entropy of a plain softmax, with the two safeguards of the authors' code.
+
+    With p the softmax of the logits and t the smoothed target, `-sum(t * log(p +
+    floor))`.
+
+    Args:
+        logits: Class scores, dimensionless.
+        labels: Index of the right class, in [0, classes). Not checked: an index outside
+            counts as no class at all.
+        label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
+        floor: What is added to every probability, at least 0; the sum is not made one
+            again, so that the loss may fall below zero by at most `log(1 + floor)`.
+
+    Returns:
+        The loss of each example in nats. Take the mean yourself.
+
+    Raises:
+        ValueError: If `label_smoothing` or `floor` is out of its range.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> logits = jnp.array([[2.0, 0.0], [1.0, 3.0]])
+        >>> print(losses.softmax(logits, jnp.array([0, 1])).round(2))
+        [0.13 0.13]
+
+    References:
+        The authors of Liu et al., Deep Hyperspherical Learning, NIPS 2017, train with
+        `label_smoothing=0.01, floor=1e-4`. https://arxiv.org/abs/1711.03189
+    """
+    if not 0 <= label_smoothing < 1 or not 0 <= floor < float("inf"):
+        raise ValueError(
+            "`softmax` needs `0 <= label_smoothing < 1` and a finite `floor >= 0`, got "
+            f"`label_smoothing={label_smoothing!r}` and `floor={floor!r}`."
+        )
+    log_p = jax.nn.log_softmax(logits)
+    if floor:
+        log_p = jnp.logaddexp(log_p, math.log(floor))
+    one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=log_p.dtype)
+    target = optax.smooth_labels(one_hot, label_smoothing)
+    return -jnp.sum(target * log_p, axis=-1)
 
 
 def w_softmax(
@@ -109,7 +162,9 @@ def ga_softmax(
     norm = _column("ga_softmax", feature_norm, cos)
     response = similarity(cos)
     beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
-    is_target = labels[:, None] == jnp.arange(cos.shape[-1])[None, :]
+    index = jnp.arange(cos.shape[-1])[None, :]
+    from_the_end = index - cos.shape[-1]
+    is_target = (labels[:, None] == index) | (labels[:, None] == from_the_end)
     blend = response + margin_weight * (beyond - response)
     answer = jnp.where(is_target, blend, response)
     return _cross_entropy(norm * answer, labels)
