@@ -11,7 +11,7 @@ CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A file whose get_config() returns a TrainConfig. Any field can be "
     "set on the command line: --config.steps=200, --config.optim.learning_rate=0.01.",
 )  # fmt: skip
-WORKDIR = flags.DEFINE_string(
+flags.DEFINE_string(
     "workdir", None, "Folder for everything the run writes; the same one resumes it."
 )
 
@@ -28,8 +28,10 @@ def parse_flags(arguments: list[str]) -> list[str]:
 
 def main(_: list[str]) -> None:
     """Trains; a mistake of the user's ends in one line, or a traceback with -v=1."""
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # Orbax tells much at INFO
     try:
-        training.train(CONFIG.value, WORKDIR.value)
+        training.train(CONFIG.value, flags.FLAGS.workdir)
     except KeyboardInterrupt:
         sys.exit("train.py: stopped; the same command resumes at the last checkpoint.")
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:

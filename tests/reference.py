@@ -153,6 +153,17 @@ def cross_entropy(logits, label):
     return top + math.log(sum(math.exp(z - top) for z in logits)) - logits[label]
 
 
+def softmax(logits, labels, label_smoothing=0.0, floor=0.0):
+    logits = np.asarray(logits, np.float64)
+    out = np.zeros(len(logits))
+    for b, label in enumerate(np.asarray(labels)):
+        p = np.exp(logits[b]) / np.exp(logits[b]).sum()
+        for j, share in enumerate(p):
+            target = (1 - label_smoothing) * (j == label) + label_smoothing / len(p)
+            out[b] -= target * math.log(share + floor)
+    return out
+
+
 def margin_softmax(cos, labels, feature_norm, similarity, target=None):
     """One example, one class at a time; `target` maps a cosine to the response."""
     cos = np.asarray(cos, np.float64)

@@ -99,7 +99,7 @@ def w_softmax(
         https://arxiv.org/abs/1711.03189
     """
     norm = _column("w_softmax", feature_norm, cos)
-    return _cross_entropy(norm * similarity(cos), labels)
+    return _cross_entropy(norm, similarity(cos), labels)
 
 
 def ga_softmax(
@@ -167,7 +167,7 @@ def ga_softmax(
     is_target = (labels[:, None] == index) | (labels[:, None] == from_the_end)
     blend = response + margin_weight * (beyond - response)
     answer = jnp.where(is_target, blend, response)
-    return _cross_entropy(norm * answer, labels)
+    return _cross_entropy(norm, answer, labels)
 
 
 def a_softmax(
@@ -268,7 +268,12 @@ def annealed_margin_weight(
     return weight
 
 
-def _cross_entropy(logits: Array, labels: Array) -> Array:
+def _cross_entropy(norm: Array, response: Array, labels: Array) -> Array:
+    """Cross entropy of `norm * response`, finite for norms up to 1e18."""
+    # The largest response leaves before the product: compiled, a product may round
+    # differently from its own maximum, and past 1e9 by enough to overflow `exp`.
+    largest = jax.lax.stop_gradient(jnp.max(response, axis=-1, keepdims=True))
+    logits = norm * (response - largest)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 

@@ -24,13 +24,14 @@ LossFunction = Callable[[Any, jax.Array, jax.Array], jax.Array]
 
 def make_model(
     config: TrainConfig, *, image_shape: tuple[int, int, int], num_classes: int
-) -> nnx.Module:
+) -> models.SphereNet:
     """The network of a config, for images of a shape, with fresh parameters."""
     *image_size, in_features = image_shape
     c = config.model
+    averages: Any = c.averages  # any string: BatchNorm checks it
     norm = functools.partial(
         models.BatchNorm,
-        averages=c.averages,
+        averages=averages,
         momentum=c.momentum,
         epsilon=c.epsilon,
         dtype=_dtype(c),
@@ -157,7 +158,7 @@ def make_optimizer(
 
 
 def penalty(model: nnx.Module, config: OptimConfig) -> jax.Array:
-    """Orthogonality of spherical filters; L2 of plain layers and batch normalization."""
+    """Orthogonality of spherical filters; L2 of plain layers and batch norms."""
     spherical = (nn.SphereConv, nn.SphereLinear)
     plain = (nnx.Conv, nnx.Linear, nn.AngularHead, nnx.BatchNorm)
     modules = [module for _, module in nnx.iter_modules(model)]

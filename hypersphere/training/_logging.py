@@ -98,7 +98,7 @@ class Reporter:
 
 
 def make_console() -> Console:
-    """A console on standard output; wide where it is a file, so that lines stay whole."""
+    """A console on standard output; wide in a file, so that lines stay whole."""
     return Console(width=None if sys.stdout.isatty() else 200)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -185,7 +186,7 @@ class Run:
         self._rates.append((examples, seconds))
         means = {name: float(np.mean(values)) for name, values in joined.items()}
         return means | {
-            "learning_rate": float(self._schedule(step - 1)),
+            "learning_rate": float(jnp.asarray(self._schedule(step - 1))),
             "examples_per_second": round(examples / seconds, 1),
         }
 
@@ -219,7 +220,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, allow_pickle=False, **arrays)
     write_atomically(path, buffer.getvalue())
 
 

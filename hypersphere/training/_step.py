@@ -22,8 +22,8 @@ class TrainState(NamedTuple):
     """
 
     step: jax.Array
-    params: dict[str, Any]
-    stats: dict[str, Any]
+    params: Any
+    stats: Any
     optimizer: Any
 
 
@@ -43,7 +43,7 @@ class Program(NamedTuple):
     train: Callable[..., tuple[TrainState, Metrics]]
     evaluate: Callable[..., Metrics]
     features: Callable[..., jax.Array]
-    model: Callable[[TrainState], nnx.Module]
+    model: Callable[[TrainState], Any]
 
 
 def make_program(

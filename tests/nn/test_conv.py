@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 from flax.nnx.nn import dtypes
 from jax import lax
-from tests import helpers, reference
 
 from hypersphere import nn, ops
+from tests import helpers, reference
 
 
 def draw(key, shape, dtype):
@@ -195,7 +195,7 @@ def test_preferred_element_type_is_that_of_the_response():
 
 
 def every_argument(called):
-    """A value for each argument of `nnx.Conv`; `called` notes the functions' calls."""
+    """A value for each argument of `nnx.Conv`; `called` notes functions called."""
 
     def promote_dtype(arrays, /, **options):
         called.append("promote_dtype")

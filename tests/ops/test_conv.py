@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from tests import helpers, reference
 
 from hypersphere import ops
+from tests import helpers, reference
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 K = 0.75  # abs(0.7) + 0.05, the authors' learnable sigmoid at its start

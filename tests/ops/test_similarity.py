@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests import reference
 
 from hypersphere import ops
+from tests import reference
 
 SIMILARITIES = {
     "cosine": (ops.Cosine(), reference.cosine),

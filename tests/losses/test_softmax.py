@@ -1,0 +1,317 @@
+import functools
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from hypersphere import losses, ops
+from tests import helpers, reference
+
+COS = np.tanh(reference.normal(6, 5))  # some close to an end, some not
+LABELS = np.array([0, 4, 1, 2, 3, 0])
+LENGTHS = np.array([0.1, 0.5, 1.0, 2.0, 4.0, 8.0], np.float32)
+
+SIMILARITIES = {
+    "cosine": (ops.Cosine(), reference.cosine, reference.psi_cosine),
+    "linear": (ops.Linear(), reference.linear, reference.psi_linear),
+    "sigmoid": (ops.Sigmoid(), reference.sigmoid, reference.psi_sigmoid),
+}
+every_similarity = pytest.mark.parametrize(
+    ("similarity", "g", "psi"), SIMILARITIES.values(), ids=SIMILARITIES
+)
+MARGINS = [1.0, 1.5, 2.0, 4.0, 8.0]
+
+
+@functools.partial(jax.jit, static_argnames=("loss", "similarity", "margin"))
+def compiled(loss, cos, labels, feature_norm, margin_weight=None, **options):
+    if margin_weight is not None:
+        options["margin_weight"] = margin_weight
+    return loss(cos, labels, feature_norm=feature_norm, **options)
+
+
+@every_similarity
+def test_w_softmax_equals_the_loop(similarity, g, psi):
+    loss = compiled(losses.w_softmax, COS, LABELS, LENGTHS, similarity=similarity)
+    helpers.assert_close(loss, reference.margin_softmax(COS, LABELS, LENGTHS, g))
+
+
+@pytest.mark.parametrize("margin", MARGINS)
+@every_similarity
+def test_ga_softmax_equals_the_loop(similarity, g, psi, margin):
+    for weight in (0.0, 0.3, 1.0):
+        loss = compiled(
+            losses.ga_softmax,
+            COS,
+            LABELS,
+            LENGTHS,
+            weight,
+            margin=margin,
+            similarity=similarity,
+        )
+        truth = reference.ga_softmax(COS, LABELS, LENGTHS, g, psi, margin, weight)
+        helpers.assert_close(loss, truth)
+
+
+@pytest.mark.parametrize("options", [{"margin": 1.0}, {"margin_weight": 0.0}], ids=str)
+@every_similarity
+def test_without_a_margin_ga_softmax_is_w_softmax(similarity, g, psi, options):
+    ga = compiled(
+        losses.ga_softmax, COS, LABELS, LENGTHS, similarity=similarity, **options
+    )
+    w = compiled(losses.w_softmax, COS, LABELS, LENGTHS, similarity=similarity)
+    helpers.assert_close(ga, np.float64(w))
+
+
+def test_defaults_are_those_of_the_papers():
+    truth = reference.margin_softmax(COS, LABELS, LENGTHS, reference.cosine)
+    helpers.assert_close(compiled(losses.w_softmax, COS, LABELS, LENGTHS), truth)
+    for loss, name in [(losses.ga_softmax, "linear"), (losses.a_softmax, "cosine")]:
+        _, g, psi = SIMILARITIES[name]
+        truth = reference.ga_softmax(COS, LABELS, LENGTHS, g, psi, 4.0)
+        helpers.assert_close(compiled(loss, COS, LABELS, LENGTHS), truth)
+
+
+@pytest.mark.parametrize(("margin", "weight"), [(1.5, 1.0), (4.0, 0.3)])
+def test_a_softmax_is_ga_softmax_with_the_cosine(margin, weight):
+    options = dict(margin=margin, margin_weight=weight)
+    a = compiled(losses.a_softmax, COS, LABELS, LENGTHS, **options)
+    ga = compiled(
+        losses.ga_softmax, COS, LABELS, LENGTHS, similarity=ops.Cosine(), **options
+    )
+    np.testing.assert_array_equal(a, ga)
+
+
+@pytest.mark.parametrize("margin", [2, 3, 4])
+def test_a_softmax_is_the_polynomials_of_spherefaces_code(margin):
+    truth = reference.margin_softmax(
+        COS,
+        LABELS,
+        LENGTHS,
+        reference.cosine,
+        target=lambda c: reference.sphereface_psi(c, margin),
+    )
+    loss = compiled(losses.a_softmax, COS, LABELS, LENGTHS, margin=float(margin))
+    helpers.assert_close(loss, truth)
+
+
+LOSSES = {
+    "w_softmax": losses.w_softmax,
+    "ga_softmax": losses.ga_softmax,
+    "ga_softmax, cosine": functools.partial(
+        losses.ga_softmax, similarity=ops.Cosine(), margin_weight=0.3
+    ),
+    "ga_softmax, sigmoid": functools.partial(
+        losses.ga_softmax, similarity=ops.Sigmoid()
+    ),
+    "a_softmax": losses.a_softmax,
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+@every_loss
+def test_feature_norm_may_be_a_column(loss):
+    row = compiled(loss, COS, LABELS, LENGTHS)
+    column = compiled(loss, COS, LABELS, LENGTHS[:, None])
+    assert row.shape == (6,)
+    np.testing.assert_array_equal(row, column)
+
+
+@every_loss
+def test_labels_count_from_either_end_and_give_nan_outside(loss):
+    from_the_end = compiled(loss, COS, LABELS - 5, LENGTHS)
+    np.testing.assert_array_equal(from_the_end, compiled(loss, COS, LABELS, LENGTHS))
+    outside = compiled(loss, COS, np.array([5, 1, -6, 1, 99, 1]), LENGTHS)
+    np.testing.assert_array_equal(np.isnan(outside), [True, False] * 3)
+
+
+@functools.partial(jax.jit, static_argnames="loss")
+def gradients(loss, cos, labels, feature_norm):
+    def total(cos, feature_norm):
+        each = loss(cos, labels, feature_norm=feature_norm)
+        return jnp.sum(each.astype(jnp.float32)), each
+
+    return jax.value_and_grad(total, (0, 1), has_aux=True)(cos, feature_norm)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_are_finite_at_the_poles_and_for_every_length(loss, dtype):
+    cos = COS.copy()
+    cos[0], cos[1] = 1.0, -1.0  # the right class and every other
+    cos[2, 1], cos[3, 2] = 1.0, -1.0  # the right class alone
+    for size in (0.0, 1.0, 1e-20, 1e4, 1e10, 1e18):
+        (_, each), grads = gradients(
+            loss, jnp.asarray(cos, dtype), LABELS, jnp.asarray(LENGTHS * size, dtype)
+        )
+        chex.assert_tree_all_finite((each, grads))
+        chex.assert_trees_all_equal_dtypes(grads, (each, each))
+        assert (each >= 0).all()
+
+
+@every_loss
+def test_half_precision_equals_the_loss_of_the_rounded_cosines(loss):
+    cos, lengths = (jnp.asarray(a, jnp.bfloat16) for a in (COS, LENGTHS))
+    (_, each), _ = gradients(loss, cos, LABELS, lengths)
+    wide = compiled(loss, np.float32(cos), LABELS, np.float32(lengths))
+    helpers.assert_close(each, np.float64(wide), "bfloat16")
+
+
+def slopes(function, x):
+    """Central differences of a float64 function with one number per example."""
+    out = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        step = np.zeros(x.shape)
+        step[index] = 1e-6
+        out[index] = np.sum(function(x + step) - function(x - step)) / 2e-6
+    return out
+
+
+@every_similarity
+@pytest.mark.parametrize("margin", [1.5, 4.0])
+def test_gradients_agree_with_finite_differences_of_the_loop(
+    similarity, g, psi, margin
+):
+    loss = functools.partial(losses.ga_softmax, similarity=similarity, margin=margin)
+    _, (by_cos, by_norm) = gradients(loss, COS, LABELS, LENGTHS)
+    truth = functools.partial(
+        reference.ga_softmax, labels=LABELS, similarity=g, psi=psi, margin=margin
+    )
+    cos, norm = np.float64(COS), np.float64(LENGTHS)
+    of_cos = slopes(lambda cos: truth(cos, feature_norm=norm), cos)
+    of_norm = slopes(lambda norm: truth(cos, feature_norm=norm), norm)
+    # The steepest of the similarities turns an error of 2e-7 in the angle to 1e-5.
+    np.testing.assert_allclose(by_cos, of_cos, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(by_norm, of_norm, rtol=1e-4, atol=1e-5)
+
+
+def test_a_larger_weight_of_the_margin_never_lowers_the_loss():
+    weights = np.linspace(0, 1, 11, dtype=np.float32)
+    each = np.stack(
+        [compiled(losses.ga_softmax, COS, LABELS, LENGTHS, w) for w in weights]
+    )
+    assert (np.diff(each, axis=0) >= -1e-6).all()
+
+
+SCHEDULES = {
+    "the defaults": {},
+    "from the full margin": dict(base=0.0, lambda_min=0.0),
+    "squared": dict(base=10.0, gamma=0.5, power=2.0, lambda_min=0.01),
+    "constant": dict(base=7.0, gamma=0.0),
+}
+
+
+@pytest.mark.parametrize("arguments", SCHEDULES.values(), ids=SCHEDULES)
+def test_annealing_is_the_formula_at_every_step(arguments):
+    steps = np.unique(np.geomspace(1, 1_000_001, 500).astype(int)) - 1
+    full = dict(base=1000.0, gamma=0.12, power=1.0, lambda_min=5.0) | arguments
+    falling = full["base"] * (1 + full["gamma"] * steps) ** -full["power"]
+    truth = 1 / (1 + np.maximum(full["lambda_min"], falling))
+    weight = losses.annealed_margin_weight(**arguments)
+    helpers.assert_close(jax.jit(weight)(steps), truth)
+    assert float(weight(int(steps[100]))) == pytest.approx(truth[100], rel=1e-5)
+
+
+def test_annealing_is_a_schedule_of_optax():
+    weight = losses.annealed_margin_weight(base=10.0, gamma=0.5)
+    scale = optax.scale_by_schedule(weight)
+    update = jax.jit(scale.update)
+    state = scale.init(jnp.float32(0.0))
+    for step in range(3):
+        scaled, state = update(jnp.float32(2.0), state)
+        assert float(scaled) == pytest.approx(2 / (1 + 10 / (1 + 0.5 * step)))
+
+
+def test_annealing_blends_inside_one_compiled_step():
+    weight = losses.annealed_margin_weight(base=10.0, gamma=0.5)
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def step(count):
+        loss = losses.ga_softmax(
+            jnp.asarray(COS),
+            jnp.asarray(LABELS),
+            feature_norm=jnp.asarray(LENGTHS),
+            margin_weight=weight(count),
+        )
+        return loss, count + 1
+
+    count = jnp.int32(0)
+    for _ in range(3):
+        truth = reference.ga_softmax(
+            COS,
+            LABELS,
+            LENGTHS,
+            reference.linear,
+            reference.psi_linear,
+            4.0,
+            1 / (1 + 10 / (1 + 0.5 * int(count))),
+        )
+        loss, count = step(count)
+        helpers.assert_close(loss, truth)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.01, "floor": 1e-4}, {"label_smoothing": 0.3}]
+)
+def test_softmax_equals_the_loop(options):
+    logits = reference.normal(6, 5) * 3
+    loss = jax.jit(functools.partial(losses.softmax, **options))(logits, LABELS)
+    helpers.assert_close(loss, reference.softmax(logits, LABELS, **options))
+
+
+def test_softmax_with_the_authors_safeguards_is_finite_for_every_logit():
+    loss = functools.partial(losses.softmax, label_smoothing=0.01, floor=1e-4)
+    each = lambda z: loss(z, jnp.asarray(LABELS))  # noqa: E731
+    respond = jax.jit(jax.value_and_grad(lambda z: jnp.sum(each(z))))
+    for size in (0.0, 1.0, 1e4, 1e18):
+        chex.assert_tree_all_finite(respond(reference.normal(6, 5) * np.float32(size)))
+    helpers.check_gradients(jax.jit(each), reference.normal(6, 5))
+
+
+def test_softmax_counts_a_label_outside_as_no_class():
+    outside = np.array([5, -1, 99, -6, 5, 5])
+    loss = jax.jit(losses.softmax)(reference.normal(6, 5), outside)
+    np.testing.assert_array_equal(loss, np.zeros(6))
+
+
+def refused(match):
+    return pytest.raises(ValueError, match=match)
+
+
+def test_bad_arguments_are_named(as_a_user):
+    cos, labels, norm = (jnp.asarray(a) for a in (COS, LABELS, LENGTHS))
+    for name in ("w_softmax", "ga_softmax"):
+        with refused(
+            rf"`{name}` needs one `feature_norm` per example, of shape \(6,\) or "
+            r"\(6, 1\), got `feature_norm\.shape=\(5,\)` and `cos\.shape=\(6, 5\)`"
+        ):
+            getattr(losses, name)(cos, labels, feature_norm=norm[:5])
+    with refused(r"got `feature_norm\.shape=\(1, 6\)`"):
+        losses.a_softmax(cos, labels, feature_norm=norm[None])
+    for margin in (0.5, -4.0, math.nan, math.inf):
+        for loss in (losses.ga_softmax, losses.a_softmax):
+            with refused(rf"needs a finite `margin >= 1`.*got `margin={margin}`"):
+                loss(cos, labels, feature_norm=norm, margin=margin)
+    for weight in (-0.1, 1.5, 5, math.nan):
+        with refused(
+            rf"`0 <= margin_weight <= 1`, got `margin_weight={weight}`.*lambda"
+        ):
+            losses.ga_softmax(cos, labels, feature_norm=norm, margin_weight=weight)
+    for name in ("base", "gamma", "power", "lambda_min"):
+        for value in (-1.0, math.nan, math.inf):
+            with refused(
+                rf"`annealed_margin_weight` needs a finite `{name} >= 0`, got "
+                rf"`{name}={value}`"
+            ):
+                losses.annealed_margin_weight(**{name: value})
+    for options in ({"label_smoothing": 1.0}, {"label_smoothing": -0.1}):
+        with refused(rf"`softmax` needs .*{options['label_smoothing']}` and `floor=0"):
+            losses.softmax(cos, labels, **options)
+    for floor in (-1e-4, math.inf, math.nan):
+        with refused(rf"finite `floor >= 0`, got .*`floor={floor}`"):
+            losses.softmax(cos, labels, floor=floor)

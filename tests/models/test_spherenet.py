@@ -1,0 +1,178 @@
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hypersphere import models, nn, ops
+
+
+def make(seed=0, **arguments):
+    small = dict(depth=3, width=1 / 64, image_size=8, num_classes=3)
+    return models.SphereNet(**(small | arguments), rngs=nnx.Rngs(seed))
+
+
+def shapes(**arguments):
+    """Path and shape of every parameter, without computing any."""
+    net = nnx.eval_shape(lambda: models.SphereNet(**arguments, rngs=nnx.Rngs(0)))
+    flat = nnx.to_flat_state(nnx.state(net, nnx.Param))
+    return {path: leaf.shape for path, leaf in flat}
+
+
+def count(shapes, *, only=("kernel",)):
+    return sum(math.prod(s) for path, s in shapes.items() if path[-1] in only)
+
+
+def test_nine_layers_have_the_published_number_of_weights():
+    net = shapes()
+    assert count(net) == 3_856_256
+    assert count(net, only=("scale", "bias")) == 3_456
+    with_features = shapes(norm_features=True)
+    assert count(with_features, only=("scale", "bias")) == 3_456 + 512
+    learnable = shapes(similarity=nn.LearnableSigmoid)
+    assert count(learnable, only=("raw",)) == 1_984
+    assert count(shapes(similarity=None)) == 3_856_256
+
+
+@pytest.mark.parametrize("depth", [3, 9, 18, 45, 60])
+def test_depth_repeats_layers_in_the_three_stages(depth):
+    net = shapes(depth=depth)
+    kernels = [s for path, s in net.items() if path[0] == "stages" and len(s) == 4]
+    assert len(kernels) == depth
+    filters = [s[-1] for s in kernels]
+    assert sorted(filters) == sorted([128, 192, 256] * (depth // 3))
+
+
+def test_filters_have_the_authors_spread():
+    net = models.SphereNet(depth=3, rngs=nnx.Rngs(0))
+    kernel = np.asarray(net.stages[2][0].conv.kernel[...])
+    assert kernel.std() == pytest.approx(math.sqrt(2 / (9 * 192)), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("image_size", "window"),
+    [
+        (32, (4, 4)),
+        (28, (4, 4)),
+        (8, (1, 1)),
+        (1, (1, 1)),
+        (17, (3, 3)),
+        (33, (4, 4)),
+        (64, (4, 4)),
+        (100, (4, 4)),
+        ((20, 70), (3, 4)),
+    ],
+)
+def test_any_image_size_ends_in_one_feature_vector(getkey, image_size, window):
+    net = make(image_size=image_size, in_features=2)
+    assert net.feature_layer.conv.kernel.shape[:2] == window
+    images = jax.random.normal(getkey(), (2, *net.image_shape))
+    assert net.features(images).shape == (2, 4)
+    assert net(images).shape == (2, 3)
+
+
+def test_large_images_are_pooled_over_all_their_pixels(getkey):
+    net = make(image_size=35, in_features=1, norm=None)
+    images = jax.random.normal(getkey(), (1, 35, 35, 1))
+    gradient = jax.grad(lambda x: jnp.sum(net.features(x)))(images)
+    corners = np.abs(np.asarray(gradient))[0, ..., 0]
+    assert (corners[:9].any(), corners[-9:].any(), corners[:, -9:].any()) == (1, 1, 1)
+
+
+SWITCHES = {
+    "plain": dict(similarity=None),
+    "cosine": dict(similarity=ops.Cosine()),
+    "learnable": dict(similarity=nn.LearnableSigmoid),
+    "no norm": dict(norm=None),
+    "no activation": dict(activation=None),
+    "neither": dict(norm=None, activation=None),
+    "sphere norm": dict(sphere_norm=True, norm=None),
+    "features normed": dict(norm_features=True),
+    "angular": dict(head="angular"),
+    "plane": dict(feature_dim=2),
+    "bfloat16": dict(dtype=jnp.bfloat16),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES)
+def test_every_switch_gives_a_network_that_learns(getkey, switch):
+    net = make(**switch)
+    images = jax.random.normal(getkey(), (6, *net.image_shape))
+    graph, params, stats = nnx.split(net, nnx.Param, ...)
+    rest = nnx.to_pure_dict(stats)
+
+    @jax.jit
+    def total(params):
+        outputs = nnx.merge(graph, params, rest)(images)
+        scores = outputs[0] if isinstance(outputs, tuple) else outputs
+        return jnp.sum(jnp.sin(scores + jnp.arange(3.0)[None]))
+
+    gradient = jax.grad(total)(params)
+    chex.assert_tree_all_finite(gradient)
+    moving = [float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient)]
+    assert all(moving)
+    assert net.features(images).dtype == jnp.float32
+
+
+def test_kinds_of_layers_follow_the_switches():
+    kind = lambda **switch: type(make(**switch).stages[1][0].conv)  # noqa: E731
+    assert kind() is nn.SphereConv
+    assert kind(similarity=None) is nnx.Conv
+    assert kind(sphere_norm=True) is nn.SphereNorm
+    assert isinstance(make(head="angular").head, nn.AngularHead)
+    assert type(make(feature_dim=2).feature_layer.conv) is nnx.Conv
+    leaves = nnx.to_flat_state(nnx.state(make(), nnx.Param)).paths
+    assert not any(path[-1] == "bias" and "conv" in path for path in leaves)
+
+
+def test_angular_head_answers_cosines_and_lengths(getkey):
+    net = make(head="angular")
+    images = jax.random.normal(getkey(), (4, *net.image_shape))
+    cos, feature_norm = net(images)
+    assert cos.shape == (4, 3) and feature_norm.shape == (4, 1)
+    assert float(jnp.abs(cos).max()) <= 1
+
+
+def test_twelve_blocks_keep_their_order_through_a_pure_dictionary(getkey):
+    net = make(depth=36, image_size=4)
+    graph, params, rest = nnx.split(net, nnx.Param, ...)
+    for index, layer in enumerate(net.stages[0]):
+        layer.norm.bias[...] = jnp.full_like(layer.norm.bias[...], index)
+    pure = nnx.to_pure_dict(nnx.state(net, nnx.Param))
+    merged = nnx.merge(graph, pure, rest)
+    order = [float(layer.norm.bias[...][0]) for layer in merged.stages[0]]
+    assert order == list(range(12))
+
+
+def test_same_seed_same_network_and_another_seed_another(getkey):
+    first, again, other = (nnx.state(make(seed), nnx.Param) for seed in (3, 3, 4))
+    chex.assert_trees_all_equal(first, again)
+    kernels = (nnx.to_pure_dict(s)["head"]["kernel"] for s in (first, other))
+    assert not np.array_equal(*kernels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(depth=10), r"`depth` as a multiple of 3.*3, 9, 18, 45 or 60.*`depth=10`"),
+        (dict(depth=0), r"`depth=0`"),
+        (dict(width=0), r"finite `width > 0`, got `width=0`"),
+        (dict(width=1 / 1000), r"leaves every layer a filter"),
+        (dict(num_classes=1), r"`num_classes >= 2`.*`num_classes=1`"),
+        (dict(image_size=0), r"`image_size` as one number of pixels.*`image_size=0`"),
+        (dict(image_size=(8, 8, 8)), r"`image_size=\(8, 8, 8\)`"),
+        (dict(head="arc"), r"'linear' or 'angular', got `head='arc'`"),
+        (dict(similarity=None, sphere_norm=True), r"similarity for `sphere_norm=True`"),
+    ],
+)
+def test_a_wrong_argument_is_named(as_a_user, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**arguments)
+
+
+def test_images_of_another_shape_are_refused_with_both_shapes(as_a_user):
+    with pytest.raises(ValueError, match=r"\(batch, 8, 8, 3\).*\(2, 9, 8, 3\)"):
+        make()(jnp.ones((2, 9, 8, 3)))

@@ -1,0 +1,98 @@
+import pathlib
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hypersphere import regularizers
+from tests import helpers, reference
+
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+orthogonality = jax.jit(regularizers.orthogonality)
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (2, 6), (3, 2, 2, 4), (2, 2, 1, 2, 7)])
+def test_equals_the_loop_over_pairs_of_filters(shape):
+    kernel = reference.normal(*shape)
+    helpers.assert_close(orthogonality(kernel), reference.orthogonality(kernel))
+
+
+def test_stays_float64():
+    kernel = np.float64(reference.normal(3, 2, 2, 4))
+    with jax.enable_x64(True):
+        penalty = orthogonality(kernel)
+        assert penalty.dtype == jnp.float64
+        truth = reference.orthogonality(kernel)
+        helpers.assert_close(penalty, truth, "float64")
+
+
+def orthonormal(rows, columns):
+    return np.linalg.qr(np.float64(reference.normal(rows, columns)))[0]
+
+
+def test_is_zero_for_orthonormal_filters_and_no_others():
+    kernel = np.float32(orthonormal(12, 4)).reshape(3, 2, 2, 4)
+    helpers.assert_close(orthogonality(kernel), 0.0)
+    assert float(orthogonality(kernel * 1.1)) == pytest.approx(4 * 0.21**2, rel=1e-4)
+    assert float(orthogonality(kernel[..., [0, 1, 2, 2]])) == pytest.approx(2.0)
+
+
+def test_cannot_fall_below_the_filters_too_many_and_reaches_that():
+    tight = np.float32(orthonormal(9, 4).T)  # nine filters in four dimensions
+    assert float(orthogonality(tight)) == pytest.approx(9 - 4, rel=1e-5)
+    for seed in range(3):
+        assert float(orthogonality(reference.normal(4, 9, seed=seed))) > 9 - 4
+
+
+def test_ignores_a_rotation_of_the_filters_and_their_order():
+    kernel = reference.normal(6, 4)
+    turned = np.float32(orthonormal(6, 6)) @ kernel[:, [2, 0, 3, 1]]
+    helpers.assert_close(orthogonality(turned), np.float64(orthogonality(kernel)))
+
+
+def test_is_that_of_the_authors_code():
+    golden = np.load(GOLDEN / "official_sphereconv.npz")
+    penalties = [golden[key] for key in golden if key.endswith("_orth")]
+    assert len(penalties) >= 10
+    ours = 1e-4 * np.float64(orthogonality(golden["w"]))
+    np.testing.assert_allclose(penalties, ours, rtol=1e-5)
+
+
+def test_gradients_agree_with_finite_differences_and_the_formula():
+    kernel = reference.normal(3, 2, 4) / 2
+    helpers.check_gradients(orthogonality, kernel, order=2)
+    filters = np.float64(kernel).reshape(6, 4)
+    truth = 4 * filters @ (filters.T @ filters - np.eye(4))
+    gradient = jax.jit(jax.grad(regularizers.orthogonality))(kernel)
+    helpers.assert_close(np.reshape(gradient, (6, 4)), truth)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_summed_in_float32(dtype):
+    kernel = reference.normal(3, 3, 128, 4).astype(dtype)
+    penalty = orthogonality(kernel)
+    assert penalty.dtype == jnp.float32
+    # The squared lengths are about 1000 and exact to 1e-7 of that.
+    np.testing.assert_allclose(penalty, reference.orthogonality(kernel), rtol=1e-5)
+    gradient = jax.jit(jax.grad(regularizers.orthogonality))(kernel)
+    assert gradient.dtype == dtype
+
+
+def test_gradients_are_finite_from_nothing_to_a_billion():
+    for size in (0.0, 1e-20, 1e9):
+        kernel = reference.normal(3, 2, 4) * np.float32(size)
+        both = jax.jit(jax.value_and_grad(regularizers.orthogonality))(kernel)
+        chex.assert_tree_all_finite(both)
+
+
+def test_bad_kernels_are_named(as_a_user):
+    with pytest.raises(
+        ValueError, match=r"`kernel\.ndim >= 2`.*got `kernel\.shape=\(4,\)`"
+    ):
+        regularizers.orthogonality(jnp.zeros(4))
+    with pytest.raises(
+        TypeError, match=r"`orthogonality` needs real.*`kernel\.dtype=int32`"
+    ):
+        regularizers.orthogonality(jnp.zeros((4, 4), int))
