@@ -1,0 +1,92 @@
+import dataclasses
+import inspect
+
+import pytest
+
+from hypersphere import training
+from hypersphere.training import _build, _config
+
+
+def test_a_config_survives_json():
+    config = training.TrainConfig(steps=7, compare=("softmax", "w_softmax"))
+    config.optim.boundaries = (3, 5)
+    config.data.source = "folder:a b/ü"
+    assert training.from_json(training.to_json(config)) == config
+
+
+def test_every_field_is_described_where_it_is_defined():
+    for kind in (
+        training.TrainConfig,
+        training.DataConfig,
+        training.ModelConfig,
+        training.LossConfig,
+        training.OptimConfig,
+    ):
+        text = inspect.getdoc(kind)
+        for field in dataclasses.fields(kind):
+            assert f"    {field.name}: " in text, f"{kind.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"),
+    [
+        ("--config.stpes=3", "`config.steps`"),
+        ("--config.optim.learning_rat=1", "`config.optim.learning_rate`"),
+        ("--config.learning_rate=1", "`config.optim.learning_rate`"),
+        ("--config.flip", "`config.data.flip`"),
+        ("--noconfig.data.flipp", "`config.data.flip`"),
+    ],
+)
+def test_a_misspelt_field_names_the_nearest(typed, nearest):
+    with pytest.raises(ValueError, match=nearest):
+        training.check_overrides(["train.py", "--workdir=x", typed])
+
+
+def test_right_fields_pass():
+    words = ["--config=configs/a.py", "--config.data.flip", "--noconfig.data.flip"]
+    training.check_overrides([*words, "--config.steps=3", "--config.steps", "4"])
+
+
+def test_a_misspelt_field_in_json_is_named():
+    with pytest.raises(
+        ValueError, match=r"no field `config\.optim\.nam`.*optim\.name`"
+    ):
+        training.from_json('{"optim": {"nam": "sgd"}}')
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", 0, r"`config\.steps` must be at least 1, got 0"),
+        ("data.std", 0.0, r"`config\.data\.std` must be positive"),
+        ("optim.learning_rate", float("nan"), r"learning_rate` must be positive"),
+        ("model.momentum", 1.0, r"`config\.model\.momentum` must be in \[0, 1\)"),
+        ("loss.margin", 0.5, r"`config\.loss\.margin` must be at least 1"),
+    ],
+)
+def test_a_number_out_of_range_is_named(field, value, message):
+    config = training.TrainConfig()
+    *parents, name = field.split(".")
+    target = getattr(config, parents[0]) if parents else config
+    setattr(target, name, value)
+    with pytest.raises(ValueError, match=message):
+        _config.check(config)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "message"),
+    [
+        (
+            "loss",
+            "sofmax",
+            r"`config\.loss\.name` needs one of.*Did you mean 'softmax'",
+        ),
+        ("optim", "adamm", r"`config\.optim\.name` needs.*Did you mean 'adam'"),
+    ],
+)
+def test_a_misspelt_choice_lists_what_there_is(part, name, message):
+    config = training.TrainConfig()
+    getattr(config, part).name = name
+    with pytest.raises(ValueError, match=message):
+        _build.make_loss(config.loss)
+        _build.make_optimizer(config.optim, lambda step: 0.1)

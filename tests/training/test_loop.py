@@ -1,0 +1,200 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hypersphere import data, training
+from hypersphere.training import _run, _step
+from hypersphere.training._checkpoint import Checkpoints
+
+
+def final_state(workdir):
+    """Every leaf of the newest checkpoint, by name, as bytes."""
+    manager = Checkpoints(workdir, read_only=True)
+    return manager.meta()["checksums"]
+
+
+def losses_by_step(workdir):
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {(x["split"], x["step"]): (x["loss"], x["accuracy"]) for x in lines}
+
+
+@pytest.fixture
+def finished(tiny, tmp_path):
+    return training.train(tiny, tmp_path / "run"), tmp_path / "run"
+
+
+def test_a_run_leaves_what_its_folder_promises(finished, tiny):
+    result, folder = finished
+    needed = {"test_accuracy", "steps", "seconds", "examples_per_second", "parameters"}
+    assert needed <= set(result)
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert training.from_json((folder / "config.json").read_text()) == tiny
+    assert set(losses_by_step(folder)) == {
+        *(("train", step) for step in (2, 3, 4, 6)),
+        *(("test", step) for step in (3, 6)),
+    }
+    pictures = {path.name for path in (folder / "plots").iterdir()}
+    assert pictures == {"learning_curve.png", "filter_angles.png", "features.png"}
+    assert list(folder.glob("events.out.tfevents*"))
+    assert not list(folder.rglob("*.part"))
+
+
+def test_the_loaded_model_is_the_trained_one(finished, tiny):
+    result, folder = finished
+    model, config = training.load(folder)
+    assert config == tiny
+    test = data.load(tiny.data.source, seed=tiny.seed).test
+    images = data.normalize(jnp.asarray(test.images), mean=127.5, std=128.0)
+    right = jnp.argmax(model(images), -1) == test.labels
+    assert float(jnp.mean(right)) == pytest.approx(result["test_accuracy"])
+    with np.load(folder / "features.npz") as arrays:
+        np.testing.assert_allclose(
+            model.features(images), arrays["features"], rtol=1e-4
+        )
+
+
+def test_a_finished_run_is_returned_as_it_is(finished, tiny):
+    result, folder = finished
+    before = (folder / "metrics.jsonl").read_text()
+    assert training.train(tiny, folder) == result
+    assert (folder / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("stop_at", [2, 4, 5])
+def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(
+    finished, tiny, tmp_path, monkeypatch, stop_at
+):
+    _, straight = finished
+    train = _run.Run._train
+
+    def interrupted(self, step, count):
+        if step == stop_at:
+            raise KeyboardInterrupt
+        return train(self, step, count)
+
+    folder = tmp_path / "stopped"
+    monkeypatch.setattr(_run.Run, "_train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tiny, folder)
+    monkeypatch.setattr(_run.Run, "_train", train)
+    training.train(tiny, folder)
+    assert final_state(folder) == final_state(straight)
+    resumed, whole = losses_by_step(folder), losses_by_step(straight)
+    assert resumed[("test", 6)] == whole[("test", 6)]
+    assert resumed[("train", 6)] == whole[("train", 6)]
+
+
+def test_a_folder_of_another_config_is_refused_and_left_alone(finished, tiny):
+    _, folder = finished
+    other = dataclasses.replace(tiny, seed=1)
+    with pytest.raises(
+        ValueError, match=r"config\.seed is 0 there and 1 now.*--workdir"
+    ):
+        training.train(other, folder)
+    assert (folder / "result.json").is_file()
+
+
+def test_divergence_names_the_steps_and_keeps_the_last_good_checkpoint(tiny, tmp_path):
+    tiny.optim.name, tiny.optim.schedule = "sgd", "piecewise"
+    tiny.optim.boundaries, tiny.optim.factor = (3,), 1e38
+    with pytest.raises(
+        training.DivergedError, match=r"in steps 4 to 4|at step [56].*in steps 5 to 6"
+    ):
+        training.train(tiny, tmp_path)
+    assert Checkpoints(tmp_path, read_only=True).steps() == [3]
+    assert (tmp_path / "metrics.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (("batch_size", 49), ValueError, r"49.*48|48.*49"),
+        (("data.source", "idx:/no/such"), FileNotFoundError, r"/no/such"),
+        (("data.source", "mnist"), ValueError, r"mnist5k.*tfds:.*folder:"),
+        (("model.similarity", "lineal"), ValueError, r"Did you mean 'linear'"),
+        (("model.depth", 4), ValueError, r"`depth=4`"),
+        (("optim.schedule", "cosin"), ValueError, r"Did you mean 'cosine'"),
+    ],
+)
+def test_bad_input_stops_before_training(tiny, tmp_path, change, error, message):
+    field, value = change
+    *parents, name = field.split(".")
+    setattr(getattr(tiny, parents[0]) if parents else tiny, name, value)
+    with pytest.raises(error, match=message):
+        training.train(tiny, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_loading_what_is_not_there_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        training.load(tmp_path / "nothing")
+
+
+def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
+    dataset = data.load(tiny.data.source, seed=0)
+    program = make_program(tiny, dataset)
+    indices = np.stack(
+        [data.batch_indices(s, size=48, batch_size=8, seed=0) for s in range(3)]
+    )
+    together, metrics = program.train(program.init(), *dataset.train, indices)
+    one = program.init()
+    for i in range(3):
+        one, last = program.train(one, *dataset.train, indices[i : i + 1])
+    assert metrics["loss"].shape == (3,)
+    np.testing.assert_allclose(metrics["loss"][2], last["loss"][0], rtol=1e-4)
+    near = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)  # noqa: E731
+    jax.tree.map(near, together.params, one.params)
+
+
+def make_program(config, dataset):
+    from hypersphere.training import _build
+
+    schedule = _build.make_schedule(config.optim, config.steps)
+    return _step.make_program(
+        lambda: _build.make_model(
+            config, image_shape=dataset.image_shape, num_classes=dataset.num_classes
+        ),
+        _build.make_loss(config.loss),
+        _build.make_optimizer(config.optim, schedule),
+        config,
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 9, 100])
+def test_evaluation_counts_every_example_once(tiny, batch_size):
+    dataset = data.load(tiny.data.source, seed=0)
+    program = make_program(tiny, dataset)
+    state = program.init()
+    values = _step.evaluate_all(program, state, dataset.test, batch_size)
+    model = program.model(state)
+    images = data.normalize(jnp.asarray(dataset.test.images), mean=127.5, std=128.0)
+    right = jnp.argmax(model(images), -1) == dataset.test.labels
+    assert values["accuracy"] == pytest.approx(float(jnp.mean(right)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("backend", "start", "most", "expected"),
+    [("cpu", 0, 100, 1), ("gpu", 0, 100, 50), ("gpu", 0, 20, 10), ("gpu", 20, 100, 10)],
+)
+def test_steps_per_call_divide_every_cadence(
+    monkeypatch, backend, start, most, expected
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    config = training.TrainConfig(steps=1000, log_every=50, eval_every=500)
+    config.checkpoint_every, config.max_steps_per_call = 100, most
+    assert _run._steps_per_call(config, start) == expected
+
+
+@pytest.mark.slow
+def test_losses_are_compared_side_by_side(tiny, tmp_path):
+    tiny.compare, tiny.model.feature_dim = ("softmax", "w_softmax", "ga_softmax"), 2
+    result = training.train(tiny, tmp_path)
+    assert set(result["runs"]) == set(tiny.compare)
+    assert (tmp_path / "plots" / "features.png").is_file()
+    assert training.load(tmp_path / "ga_softmax").config.loss.name == "ga_softmax"
+    with pytest.raises(ValueError, match=r"load one of them"):
+        training.load(tmp_path)
