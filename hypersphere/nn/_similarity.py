@@ -1,5 +1,6 @@
 """Similarities with parameters, and how a layer comes by its own."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -8,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from hypersphere import ops
+from hypersphere._checks import check_features
 
 Similarity: TypeAlias = Callable[..., Any]
 
@@ -51,6 +53,7 @@ class LearnableSigmoid(nnx.Module):
         self, cos: Float[Array, "... features"]
     ) -> Float[Array, "... features"]:
         """The response to cosines in [-1, 1], in their shape and dtype."""
+        check_features("LearnableSigmoid", cos.shape, self.raw.shape[0])
         k = jnp.reshape(self.k, (1,) * (cos.ndim - 1) + (-1,))
         return ops.sigmoid(cos, k=k)
 
@@ -65,7 +68,8 @@ def make_similarity(
             f"`similarity={similarity!r}`. Pass a function or an object such as "
             "`ops.Cosine()`, or `nn.LearnableSigmoid` for one with parameters."
         )
-    made = getattr(similarity, "func", similarity)
+    is_partial = isinstance(similarity, functools.partial)
+    made = similarity.func if is_partial else similarity
     if not isinstance(made, type):
         return similarity
     if issubclass(made, nnx.Module):

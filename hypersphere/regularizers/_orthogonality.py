@@ -41,5 +41,6 @@ def orthogonality(
         )
     wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
     filters = jnp.reshape(wide, (-1, kernel.shape[-1]))
-    excess = filters.T @ filters - jnp.eye(kernel.shape[-1], dtype=wide.dtype)
+    products = jnp.matmul(filters.T, filters, precision="highest")
+    excess = products - jnp.eye(kernel.shape[-1], dtype=wide.dtype)
     return jnp.sum(jnp.square(excess))

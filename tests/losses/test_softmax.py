@@ -1,5 +1,6 @@
 import functools
 import math
+import pathlib
 
 import chex
 import jax
@@ -315,3 +316,25 @@ def test_bad_arguments_are_named(as_a_user):
     for floor in (-1e-4, math.inf, math.nan):
         with refused(rf"finite `floor >= 0`, got .*`floor={floor}`"):
             losses.softmax(cos, labels, floor=floor)
+
+
+def test_softmax_reproduces_the_authors_loss_and_its_gradient():
+    golden = np.load(
+        pathlib.Path(__file__).parents[1]
+        / "golden"
+        / "official_sphereresnet_conv_and_loss.npz"
+    )
+    logits, labels = jnp.asarray(golden["loss_logits"]), golden["loss_labels"]
+
+    def mean_loss(logits):
+        return jnp.mean(
+            losses.softmax(
+                logits, jnp.asarray(labels, jnp.int32), label_smoothing=0.01, floor=1e-4
+            )
+        )
+
+    value, gradient = jax.value_and_grad(mean_loss)(logits)
+    np.testing.assert_allclose(value, golden["loss_value"], rtol=0, atol=2e-6)
+    truth = golden["loss_grad"]
+    atol = 1e-4 * np.abs(truth).max()
+    np.testing.assert_allclose(gradient, truth, rtol=0, atol=atol)

@@ -32,9 +32,7 @@ def saved(tmp_path):
 
 def damage(folder):
     """Flips one bit in the middle of the largest file of a checkpoint."""
-    files = [
-        path for path in folder.rglob("*") if path.is_file() and "state" in str(path)
-    ]
+    files = [path for path in (folder / "state").rglob("*") if path.is_file()]
     largest = max(files, key=os.path.getsize)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1

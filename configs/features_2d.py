@@ -1,0 +1,30 @@
+"""Features in the plane: three losses side by side, as in Figure 1 of the paper.
+
+Claim: Liu et al., Deep Hyperspherical Learning, NIPS 2017, Figure 1: features of the
+digits, two numbers each, lie along rays, one per class, so that the angle tells the
+class; an angular loss makes the rays narrow.
+
+Command:
+    python train.py --config=configs/features_2d.py --workdir=runs/features_2d
+
+    runs/features_2d/plots/features.png shows plain softmax, cosine W-Softmax and
+    linear GA-Softmax.
+
+Reached: see docs/results.md.
+"""
+
+from hypersphere.training import TrainConfig
+
+
+def get_config() -> TrainConfig:
+    config = TrainConfig(steps=1_500, batch_size=64)
+    config.log_every, config.eval_every, config.checkpoint_every = 50, 500, 500
+    config.compare = ("softmax", "w_softmax", "ga_softmax")
+    config.data.source, config.data.pad = "mnist5k", 2
+    config.model.depth, config.model.width = 3, 1 / 8
+    config.model.similarity = "linear"
+    config.model.feature_dim = 2
+    config.model.momentum = 0.9
+    config.loss.margin = 1.5
+    config.optim.learning_rate, config.optim.schedule = 3e-3, "cosine"
+    return config

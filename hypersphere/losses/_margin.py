@@ -1,0 +1,189 @@
+"""Softmax losses whose right class must answer at a multiple of its angle."""
+
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
+
+from hypersphere import ops
+from hypersphere.losses._softmax import cross_entropy, one_column
+
+
+def ga_softmax(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    *,
+    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"],
+    margin: float = 4.0,
+    similarity: ops.Similarity = ops.Linear(),
+    margin_weight: ArrayLike = 1.0,
+) -> Float[Array, " batch"]:
+    """W-Softmax whose right class answers at `margin` times its angle (GA-Softmax).
+
+    The right class's logit is `feature_norm * psi(margin * theta)`, with psi the
+    similarity continued past pi so that it never rises; the others are as in
+    `w_softmax`. A margin of one is `w_softmax`. With `ops.Sigmoid` psi saturates: see
+    its `at_angle`.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1].
+        labels: Index of the right class, in [0, classes). Not checked: an index past
+            the end gives NaN, a negative one counts from the end.
+        feature_norm: The length of each feature, in its own units, as
+            `nn.AngularHead` returns it.
+        margin: What the right class's angle is multiplied by, dimensionless, any real
+            number from one on.
+        similarity: Gives g by being called, and psi by its `at_angle`.
+        margin_weight: How much of the margin counts, in [0, 1], dimensionless: the
+            right class answers `(1 - margin_weight) * g + margin_weight * psi`. May be
+            an array of shape (), such as `losses.annealed_margin_weight` gives;
+            arrays are not checked.
+
+    Returns:
+        The loss of each example in nats, at least zero. Take the mean yourself.
+
+    Raises:
+        ValueError: If `margin < 1`, `margin_weight` is a number outside [0, 1], or
+            `feature_norm` does not have one entry per example.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos = jnp.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> norm = jnp.array([4.0, 4.0])
+        >>> loss = losses.ga_softmax(
+        ...     cos, jnp.array([0, 1]), feature_norm=norm, margin=2.0
+        ... )
+        >>> print(loss.round(2))
+        [0.21 0.59]
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2.
+        https://arxiv.org/abs/1711.03189
+        Liu et al., SphereFace, CVPR 2017, for the blend: lambda there is
+        `1 / margin_weight - 1`. https://arxiv.org/abs/1704.08063
+        Differs: the margin is any real number; SphereFace's code multiplies the
+        gradient to the feature by a further factor, here it is the true one.
+    """
+    _check_margin("ga_softmax", margin, margin_weight)
+    norm = one_column("ga_softmax", feature_norm, cos)
+    response = similarity(cos)
+    beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
+    index = jnp.arange(cos.shape[-1])[None, :]
+    from_the_end = index - cos.shape[-1]
+    is_target = (labels[:, None] == index) | (labels[:, None] == from_the_end)
+    blend = response + margin_weight * (beyond - response)
+    answer = jnp.where(is_target, blend, response)
+    return cross_entropy(norm, answer, labels)
+
+
+def a_softmax(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    *,
+    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"],
+    margin: float = 4.0,
+    margin_weight: ArrayLike = 1.0,
+) -> Float[Array, " batch"]:
+    """`ga_softmax` with the cosine similarity: A-Softmax, the loss of SphereFace.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1].
+        labels: Index of the right class, in [0, classes); not checked.
+        feature_norm: The length of each feature, in its own units.
+        margin: What the right class's angle is multiplied by, from one on.
+        margin_weight: How much of the margin counts, in [0, 1].
+
+    Returns:
+        The loss of each example in nats, at least zero. Take the mean yourself.
+
+    Raises:
+        ValueError: As `ga_softmax`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos = jnp.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> norm = jnp.array([4.0, 4.0])
+        >>> loss = losses.a_softmax(
+        ...     cos, jnp.array([0, 1]), feature_norm=norm, margin=2.0
+        ... )
+        >>> print(loss.round(2))
+        [0.12 0.55]
+
+    References:
+        Liu et al., SphereFace, CVPR 2017, Eq. (7). https://arxiv.org/abs/1704.08063
+    """
+    return ga_softmax(
+        cos,
+        labels,
+        feature_norm=feature_norm,
+        margin=margin,
+        similarity=ops.Cosine(),
+        margin_weight=margin_weight,
+    )
+
+
+def annealed_margin_weight(
+    *,
+    base: float = 1000.0,
+    gamma: float = 0.12,
+    power: float = 1.0,
+    lambda_min: float = 5.0,
+) -> optax.Schedule:
+    """SphereFace's annealing, as a schedule for `margin_weight`.
+
+    With `lambda(step) = max(lambda_min, base * (1 + gamma * step) ** -power)`, the
+    weight is `1 / (1 + lambda)`: next to nothing at first, so that training gets under
+    way, then up to `1 / (1 + lambda_min)`.
+
+    Args:
+        base: Lambda at step zero, dimensionless, at least zero.
+        gamma: How fast it falls, per step, at least zero.
+        power: The exponent of the fall, at least zero.
+        lambda_min: Where it stops, dimensionless, at least zero; zero ends at the full
+            margin.
+
+    Returns:
+        A function from the step (an int or an array of ints) to the weight in [0, 1].
+
+    Raises:
+        ValueError: If an argument is negative or not finite.
+
+    Example:
+        >>> from hypersphere import losses
+        >>> weight = losses.annealed_margin_weight()
+        >>> print((1 / weight(0)).round(), (1 / weight(100_000)).round())
+        1001.0 6.0
+
+    References:
+        Liu et al., SphereFace, CVPR 2017; the defaults are those of the authors'
+        configuration. https://arxiv.org/abs/1704.08063
+    """
+    values = {"base": base, "gamma": gamma, "power": power, "lambda_min": lambda_min}
+    for name, value in values.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(
+                f"`annealed_margin_weight` needs a finite `{name} >= 0`, got "
+                f"`{name}={value!r}`."
+            )
+
+    def weight(step: ArrayLike) -> Array:
+        falling = base * (1 + gamma * jnp.asarray(step, jnp.float32)) ** -power
+        return 1 / (1 + jnp.maximum(lambda_min, falling))
+
+    return weight
+
+
+def _check_margin(who: str, margin: float, margin_weight: ArrayLike) -> None:
+    if not 1 <= margin < float("inf"):
+        raise ValueError(
+            f"`{who}` needs a finite `margin >= 1`, which multiplies the angle, got "
+            f"`margin={margin!r}`. `margin=1.0` means none."
+        )
+    if isinstance(margin_weight, int | float) and not 0 <= margin_weight <= 1:
+        raise ValueError(
+            f"`{who}` needs `0 <= margin_weight <= 1`, got "
+            f"`margin_weight={margin_weight!r}`. From SphereFace's lambda it is "
+            "1 / (1 + lambda)."
+        )
