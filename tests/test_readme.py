@@ -1,0 +1,25 @@
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_example_learns(as_a_user):
+    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert float(names["loss"]) < 0.5  # chance is 2.3
+
+
+def test_every_file_and_config_that_is_named_exists():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    configs = re.findall(r"`?(?:configs/)?(\w+\.py)`? \|", README)
+    assert links and configs
+    for path in [*links, *(f"configs/{name}" for name in configs)]:
+        assert (ROOT / path).exists(), path
+    table = {f"{path.name}" for path in (ROOT / "configs").glob("*.py")}
+    assert table == set(configs)
