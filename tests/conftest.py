@@ -5,7 +5,9 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
+import numpy as np
 import pytest
 
 CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
@@ -15,10 +17,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 @pytest.fixture
-def getkey() -> Callable[[], jax.Array]:
-    """A function that returns a new random key at each call, the same in every run."""
-    keys = iter(range(1_000))
-    return lambda: jax.random.fold_in(jax.random.key(20171103), next(keys))
+def draw() -> Callable[[tuple[int, ...]], jax.Array]:
+    """Standard normal float32 numbers of a shape; the same in every run.
+
+    NumPy's, because JAX would compile for every new shape.
+    """
+    generator = np.random.default_rng(20171103)
+    return lambda shape: jnp.asarray(generator.standard_normal(shape), jnp.float32)
 
 
 @pytest.fixture

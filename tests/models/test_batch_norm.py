@@ -19,8 +19,8 @@ def averages_after(kind, batches, **arguments):
 
 
 @pytest.fixture
-def batches(getkey):
-    return [jax.random.normal(getkey(), (16, 2)) * 3 + 5 for _ in range(4)]
+def batches(draw):
+    return [draw((16, 2)) * 3 + 5 for _ in range(4)]
 
 
 def exponential_average(values, start):

@@ -66,17 +66,17 @@ def test_filters_have_the_authors_spread():
         ((20, 70), (3, 4)),
     ],
 )
-def test_any_image_size_ends_in_one_feature_vector(getkey, image_size, window):
+def test_any_image_size_ends_in_one_feature_vector(draw, image_size, window):
     net = make(image_size=image_size, in_features=2)
     assert net.feature_layer.conv.kernel.shape[:2] == window
-    images = jax.random.normal(getkey(), (2, *net.image_shape))
+    images = draw((2, *net.image_shape))
     assert net.features(images).shape == (2, 4)
     assert net(images).shape == (2, 3)
 
 
-def test_large_images_are_pooled_over_all_their_pixels(getkey):
+def test_large_images_are_pooled_over_all_their_pixels(draw):
     net = make(image_size=35, in_features=1, norm=None)
-    images = jax.random.normal(getkey(), (1, 35, 35, 1))
+    images = draw((1, 35, 35, 1))
     gradient = jax.grad(lambda x: jnp.sum(net.features(x)))(images)
     corners = np.abs(np.asarray(gradient))[0, ..., 0]
     assert (corners[:9].any(), corners[-9:].any(), corners[:, -9:].any()) == (1, 1, 1)
@@ -98,9 +98,9 @@ SWITCHES = {
 
 
 @pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES)
-def test_every_switch_gives_a_network_that_learns(getkey, switch):
+def test_every_switch_gives_a_network_that_learns(draw, switch):
     net = make(**switch)
-    images = jax.random.normal(getkey(), (6, *net.image_shape))
+    images = draw((6, *net.image_shape))
     graph, params, stats = nnx.split(net, nnx.Param, ...)
     rest = nnx.to_pure_dict(stats)
 
@@ -128,15 +128,15 @@ def test_kinds_of_layers_follow_the_switches():
     assert not any(path[-1] == "bias" and "conv" in path for path in leaves)
 
 
-def test_angular_head_answers_cosines_and_lengths(getkey):
+def test_angular_head_answers_cosines_and_lengths(draw):
     net = make(head="angular")
-    images = jax.random.normal(getkey(), (4, *net.image_shape))
+    images = draw((4, *net.image_shape))
     cos, feature_norm = net(images)
     assert cos.shape == (4, 3) and feature_norm.shape == (4, 1)
     assert float(jnp.abs(cos).max()) <= 1
 
 
-def test_twelve_blocks_keep_their_order_through_a_pure_dictionary(getkey):
+def test_twelve_blocks_keep_their_order_through_a_pure_dictionary(draw):
     net = make(depth=36, image_size=4)
     graph, params, rest = nnx.split(net, nnx.Param, ...)
     for index, layer in enumerate(net.stages[0]):
@@ -147,7 +147,7 @@ def test_twelve_blocks_keep_their_order_through_a_pure_dictionary(getkey):
     assert order == list(range(12))
 
 
-def test_same_seed_same_network_and_another_seed_another(getkey):
+def test_same_seed_same_network_and_another_seed_another(draw):
     first, again, other = (nnx.state(make(seed), nnx.Param) for seed in (3, 3, 4))
     chex.assert_trees_all_equal(first, again)
     kernels = (nnx.to_pure_dict(s)["head"]["kernel"] for s in (first, other))

@@ -61,8 +61,8 @@ def test_second_derivatives_of_the_angle_are_right_and_finite():
 
 @pytest.mark.parametrize("size", [0.0, 1e-20, 1e-10, 1e-3, 1.0, 1e10, 1e18])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_norm_and_direction_hold_over_38_orders_of_magnitude(getkey, size, dtype):
-    x = (jax.random.normal(getkey(), (5, 1152)) * size).astype(dtype)
+def test_norm_and_direction_hold_over_38_orders_of_magnitude(draw, size, dtype):
+    x = (draw((5, 1152)) * size).astype(dtype)
     wide = np.asarray(x, np.float64)
     norm = np.sqrt((wide**2).sum(-1) + 1e-4)
     rtol = 1e-5 if dtype == jnp.float32 else 1e-2
@@ -70,7 +70,7 @@ def test_norm_and_direction_hold_over_38_orders_of_magnitude(getkey, size, dtype
     direction = np.asarray(ops.unit(x, eps=1e-2), float)
     np.testing.assert_allclose(direction, wide / norm[:, None], rtol, atol=1e-30)
 
-    target = jax.random.normal(getkey(), x.shape).astype(dtype)
+    target = draw(x.shape).astype(dtype)
     loss = lambda x: jnp.sum((ops.unit(x, eps=1e-2) * target).astype(jnp.float32))  # noqa: E731
     grad = np.asarray(jax.grad(loss)(x), np.float64)
     t, u = np.asarray(target, float), wide / norm[:, None]
@@ -86,8 +86,8 @@ def test_norm_sums_half_precision_in_float32():
     assert float(ops.l2_norm(x, eps=1e-2)) == pytest.approx(1920.0)
 
 
-def test_norm_takes_several_axes_and_keeps_them_on_request(getkey):
-    x = jax.random.normal(getkey(), (2, 3, 4, 5))
+def test_norm_takes_several_axes_and_keeps_them_on_request(draw):
+    x = draw((2, 3, 4, 5))
     truth = np.sqrt((np.asarray(x, float) ** 2).sum((0, 1, 2)) + 1e-6)
     np.testing.assert_allclose(ops.l2_norm(x, axis=(0, 1, 2), eps=1e-3), truth, 1e-6)
     assert ops.l2_norm(x, axis=(1, 2), eps=1e-3, keepdims=True).shape == (2, 1, 1, 5)

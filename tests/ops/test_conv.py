@@ -1,3 +1,4 @@
+import functools
 import pathlib
 
 import chex
@@ -12,6 +13,13 @@ from tests import helpers, reference
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 K = 0.75  # abs(0.7) + 0.05, the authors' learnable sigmoid at its start
+
+
+STATIC = (
+    "similarity", "strides", "padding", "input_dilation", "kernel_dilation",
+    "feature_group_count", "eps", "precision", "preferred_element_type",
+)  # fmt: skip
+sphere_conv = jax.jit(ops.sphere_conv, static_argnames=STATIC)
 
 
 def learnable(raw):
@@ -61,8 +69,8 @@ def test_reproduces_the_authors_layer_and_its_gradients(
         return jnp.sum(respond(x, w, raw) * weights)
 
     raw = jnp.full((1, 1, 1, w.shape[-1]), 0.7)
-    np.testing.assert_allclose(respond(x, w, raw), y, rtol=0, atol=2e-6)
-    gradients = jax.grad(total, (0, 1, 2))(x, w, raw)
+    np.testing.assert_allclose(jax.jit(respond)(x, w, raw), y, rtol=0, atol=2e-6)
+    gradients = jax.jit(jax.grad(total, (0, 1, 2)))(x, w, raw)
     names = ["gx", "g_filter"] + ["g_k_value_lr"] * (norm == "lr_sigmoid")
     for gradient, name in zip(gradients, names, strict=False):
         truth = golden[f"{key}_{name}"]
@@ -120,10 +128,10 @@ SHAPES = {
 
 @pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("similarity", ["cosine", "linear", "sigmoid"])
-def test_equals_the_slow_reference(getkey, case, similarity):
+def test_equals_the_slow_reference(draw, case, similarity):
     case = dict(case)
-    x = jax.random.normal(getkey(), case.pop("x")) * 2
-    kernel = jax.random.normal(getkey(), case.pop("kernel")) * 0.5
+    x = draw(case.pop("x")) * 2
+    kernel = draw(case.pop("kernel")) * 0.5
     ours = {
         "cosine": ops.Cosine(),
         "linear": ops.Linear(),
@@ -131,36 +139,36 @@ def test_equals_the_slow_reference(getkey, case, similarity):
     }[similarity]
     truth = reference.sphere_conv(x, kernel, getattr(reference, similarity), **case)
     groups = case.pop("groups", 1)
-    y = ops.sphere_conv(x, kernel, similarity=ours, feature_group_count=groups, **case)
+    y = sphere_conv(x, kernel, similarity=ours, feature_group_count=groups, **case)
     helpers.assert_close(y, truth)
 
 
-def test_equals_the_slow_reference_in_float64(getkey):
+def test_equals_the_slow_reference_in_float64(draw):
     with jax.enable_x64(True):
-        x = jax.random.normal(getkey(), (2, 5, 4, 3), jnp.float64)
-        kernel = jax.random.normal(getkey(), (3, 3, 3, 4), jnp.float64)
-        y = ops.sphere_conv(x, kernel, similarity=ops.Sigmoid())
+        x = draw((2, 5, 4, 3)).astype(jnp.float64)
+        kernel = draw((3, 3, 3, 4)).astype(jnp.float64)
+        y = sphere_conv(x, kernel, similarity=ops.Sigmoid())
         assert y.dtype == jnp.float64
         truth = reference.sphere_conv(x, kernel, reference.sigmoid)
         helpers.assert_close(y, truth, "float64")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_equals_the_reference_on_the_rounded_input(getkey, dtype):
-    x = jax.random.normal(getkey(), (2, 5, 5, 8)).astype(dtype)
-    kernel = jax.random.normal(getkey(), (3, 3, 8, 4)).astype(dtype)
-    y = ops.sphere_conv(x, kernel, similarity=ops.Linear())
+def test_half_precision_equals_the_reference_on_the_rounded_input(draw, dtype):
+    x = draw((2, 5, 5, 8)).astype(dtype)
+    kernel = draw((3, 3, 8, 4)).astype(dtype)
+    y = sphere_conv(x, kernel, similarity=ops.Linear())
     assert y.dtype == dtype
     helpers.assert_close(y, reference.sphere_conv(x, kernel, reference.linear), dtype)
-    wide = ops.sphere_conv(x, kernel, preferred_element_type=jnp.float32)
+    wide = sphere_conv(x, kernel, preferred_element_type=jnp.float32)
     assert wide.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("spec", ["NCHW", "NHWC", "HWNC"])
-def test_every_layout_gives_the_same_numbers(getkey, spec):
-    x = jax.random.normal(getkey(), (2, 5, 6, 4))
-    kernel = jax.random.normal(getkey(), (3, 2, 2, 6))
-    expected = ops.sphere_conv(x, kernel, strides=(2, 1), feature_group_count=2)
+def test_every_layout_gives_the_same_numbers(draw, spec):
+    x = draw((2, 5, 6, 4))
+    kernel = draw((3, 2, 2, 6))
+    expected = sphere_conv(x, kernel, strides=(2, 1), feature_group_count=2)
     to_spec = ["NHWC".index(axis) for axis in spec]
     y = ops.sphere_conv_general_dilated(
         x.transpose(to_spec),
@@ -173,9 +181,9 @@ def test_every_layout_gives_the_same_numbers(getkey, spec):
     helpers.assert_close(y.transpose(0, 2, 3, 1), np.asarray(expected, np.float64))
 
 
-def test_default_layout_is_that_of_lax(getkey):
-    x = jax.random.normal(getkey(), (2, 3, 5, 6))
-    kernel = jax.random.normal(getkey(), (4, 3, 3, 3))
+def test_default_layout_is_that_of_lax(draw):
+    x = draw((2, 3, 5, 6))
+    kernel = draw((4, 3, 3, 3))
     y = ops.sphere_conv_general_dilated(x, kernel, (1, 1), "VALID")
     truth = reference.sphere_conv(
         x.transpose(0, 2, 3, 1), kernel.transpose(2, 3, 1, 0), padding="VALID"
@@ -183,9 +191,9 @@ def test_default_layout_is_that_of_lax(getkey):
     helpers.assert_close(y.transpose(0, 2, 3, 1), truth)
 
 
-def test_batch_groups_each_see_their_own_part_of_the_batch(getkey):
-    x = jax.random.normal(getkey(), (4, 5, 5, 3))
-    kernel = jax.random.normal(getkey(), (3, 3, 3, 6))
+def test_batch_groups_each_see_their_own_part_of_the_batch(draw):
+    x = draw((4, 5, 5, 3))
+    kernel = draw((3, 3, 3, 6))
     y = ops.sphere_conv_general_dilated(
         x,
         kernel,
@@ -204,10 +212,10 @@ def test_batch_groups_each_see_their_own_part_of_the_batch(getkey):
     helpers.assert_close(y, truth)
 
 
-def test_a_mask_hides_its_pixels_from_the_norm_too(getkey):
-    x = jax.random.normal(getkey(), (2, 5, 5, 4))
-    kernel = jax.random.normal(getkey(), (3, 3, 2, 6))
-    mask = jax.random.bernoulli(getkey(), 0.5, kernel.shape).astype(jnp.float32)
+def test_a_mask_hides_its_pixels_from_the_norm_too(draw):
+    x = draw((2, 5, 5, 4))
+    kernel = draw((3, 3, 2, 6))
+    mask = (draw(kernel.shape) > 0).astype(jnp.float32)
     y = ops.sphere_conv_general_dilated(
         x,
         kernel * mask,
@@ -230,9 +238,9 @@ def test_a_mask_hides_its_pixels_from_the_norm_too(getkey):
     ],
 )
 def test_patch_norm_equals_the_slow_reference(
-    getkey, groups, window, strides, padding, dilation
+    draw, groups, window, strides, padding, dilation
 ):
-    x = jax.random.normal(getkey(), (2, 7, 8, 6))
+    x = draw((2, 7, 8, 6))
     norm = ops.patch_norm(
         x,
         window,
@@ -246,9 +254,9 @@ def test_patch_norm_equals_the_slow_reference(
     helpers.assert_close(norm, truth)
 
 
-def test_dense_is_the_one_by_one_convolution(getkey):
-    x = jax.random.normal(getkey(), (2, 3, 3, 5))
-    kernel = jax.random.normal(getkey(), (5, 4))
+def test_dense_is_the_one_by_one_convolution(draw):
+    x = draw((2, 3, 3, 5))
+    kernel = draw((5, 4))
     y = ops.sphere_dense(x, kernel, similarity=ops.Linear())
     truth = reference.sphere_conv(x, kernel[None, None], reference.linear)
     helpers.assert_close(y, truth)
@@ -256,13 +264,13 @@ def test_dense_is_the_one_by_one_convolution(getkey):
 
 
 @pytest.mark.parametrize("scale", [1e-3, 7.0, 1e12, 1e18])
-def test_response_ignores_the_size_of_input_and_filter(getkey, scale):
-    x = jax.random.normal(getkey(), (1, 5, 5, 128)) * 1e3
-    kernel = jax.random.normal(getkey(), (3, 3, 128, 4)) * 1e3
-    one = ops.sphere_conv(x, kernel)
+def test_response_ignores_the_size_of_input_and_filter(draw, scale):
+    x = draw((1, 5, 5, 128)) * 1e3
+    kernel = draw((3, 3, 128, 4)) * 1e3
+    one = sphere_conv(x, kernel)
     rtol = 1e-5
-    larger_x = ops.sphere_conv(x * (scale / 1e3), kernel)
-    larger_kernel = ops.sphere_conv(x, kernel * (scale / 1e3))
+    larger_x = sphere_conv(x * (scale / 1e3), kernel)
+    larger_kernel = sphere_conv(x, kernel * (scale / 1e3))
     np.testing.assert_allclose(larger_x, one, rtol, atol=1e-6 + 1e-2 * (scale < 1))
     np.testing.assert_allclose(larger_kernel, one, rtol, atol=1e-6 + 1e-2 * (scale < 1))
 
@@ -277,6 +285,15 @@ EXTREMES = {
 }
 
 
+@functools.partial(jax.jit, static_argnames="similarity")
+def weighted(x, kernel, weights, similarity):
+    def total(x, kernel):
+        y = ops.sphere_conv(x, kernel, similarity=similarity).astype(jnp.float32)
+        return jnp.sum(y * weights), y
+
+    return jax.value_and_grad(total, (0, 1), has_aux=True)(x, kernel)
+
+
 @pytest.mark.parametrize("sizes", EXTREMES.values(), ids=EXTREMES)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(
@@ -284,19 +301,12 @@ EXTREMES = {
     [ops.Cosine(), ops.Linear(), ops.Sigmoid(), ops.Sigmoid(0.05)],
     ids=str,
 )
-def test_values_and_gradients_are_finite_at_every_size(
-    getkey, sizes, dtype, similarity
-):
-    x = (jax.random.normal(getkey(), (2, 6, 6, 16)) * sizes[0]).astype(dtype)
-    kernel = (jax.random.normal(getkey(), (3, 3, 16, 8)) * sizes[1]).astype(dtype)
-    weights = jax.random.normal(getkey(), (2, 6, 6, 8))
+def test_values_and_gradients_are_finite_at_every_size(draw, sizes, dtype, similarity):
+    x = (draw((2, 6, 6, 16)) * sizes[0]).astype(dtype)
+    kernel = (draw((3, 3, 16, 8)) * sizes[1]).astype(dtype)
+    weights = draw((2, 6, 6, 8))
 
-    @jax.jit
-    def total(x, kernel):
-        y = ops.sphere_conv(x, kernel, similarity=similarity).astype(jnp.float32)
-        return jnp.sum(y * weights), y
-
-    (_, y), gradients = jax.value_and_grad(total, (0, 1), has_aux=True)(x, kernel)
+    (_, y), gradients = weighted(x, kernel, weights, similarity=similarity)
     assert float(jnp.max(jnp.abs(y))) <= 1
     chex.assert_tree_all_finite((y, gradients))
     chex.assert_trees_all_equal_dtypes(gradients, (x, kernel))
@@ -306,23 +316,25 @@ def test_values_and_gradients_are_finite_at_every_size(
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("similarity", [ops.Cosine(), ops.Linear(), ops.Sigmoid(0.1)])
 def test_gradients_are_finite_where_patch_and_filter_are_parallel(
-    getkey, sign, dtype, similarity
+    draw, sign, dtype, similarity
 ):
-    kernel = jax.random.normal(getkey(), (3, 3, 16, 64)).astype(dtype)
+    kernel = draw((3, 3, 16, 64)).astype(dtype)
     x = sign * kernel.transpose(3, 0, 1, 2)  # patch i is filter i
 
     def total(x, kernel):
         y = ops.sphere_conv(x, kernel, similarity=similarity, padding="VALID")
         return jnp.sum(y.astype(jnp.float32)), y[:, 0, 0]
 
-    (_, y), gradients = jax.value_and_grad(total, (0, 1), has_aux=True)(x, kernel)
+    (_, y), gradients = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(
+        x, kernel
+    )
     assert float(jnp.max(jnp.abs(y))) <= 1
     np.testing.assert_allclose(np.diagonal(y).astype(float), sign, atol=5e-2)
     chex.assert_tree_all_finite(gradients)
 
 
 @pytest.mark.parametrize("size", [6e-8, 1e-4, 1.0, 60.0, 6e4])
-def test_every_finite_float16_input_is_handled(getkey, size):
+def test_every_finite_float16_input_is_handled(draw, size):
     x = jnp.full((1, 4, 4, 128), size, jnp.float16)
     kernel = jnp.full((3, 3, 128, 4), size, jnp.float16)
 
@@ -330,16 +342,18 @@ def test_every_finite_float16_input_is_handled(getkey, size):
         y = ops.sphere_conv(x, kernel, similarity=ops.Linear(), padding="VALID")
         return jnp.sum(y.astype(jnp.float32)), y
 
-    (_, y), gradients = jax.value_and_grad(total, (0, 1), has_aux=True)(x, kernel)
+    (_, y), gradients = jax.jit(jax.value_and_grad(total, (0, 1), has_aux=True))(
+        x, kernel
+    )
     chex.assert_tree_all_finite((y, gradients))
     truth = reference.sphere_conv(x, kernel, reference.linear, padding="VALID")
     helpers.assert_close(y, truth, "bfloat16")
 
 
 @pytest.mark.parametrize("similarity", [ops.Cosine(), ops.Linear(), ops.Sigmoid()])
-def test_gradients_agree_with_finite_differences(getkey, similarity):
-    x = jax.random.normal(getkey(), (2, 4, 4, 4))
-    kernel = jax.random.normal(getkey(), (3, 3, 2, 4))
+def test_gradients_agree_with_finite_differences(draw, similarity):
+    x = draw((2, 4, 4, 4))
+    kernel = draw((3, 3, 2, 4))
 
     def respond(x, kernel):
         return ops.sphere_conv(
@@ -349,16 +363,16 @@ def test_gradients_agree_with_finite_differences(getkey, similarity):
     helpers.check_gradients(respond, x, kernel, order=2)
 
 
-def test_a_similarity_of_ones_own_sees_cosines_inside_one(getkey):
-    kernel = jax.random.normal(getkey(), (3, 3, 16, 64))
+def test_a_similarity_of_ones_own_sees_cosines_inside_one(draw):
+    kernel = draw((3, 3, 16, 64))
     x = kernel.transpose(3, 0, 1, 2)
     y = ops.sphere_conv(x, kernel, similarity=jnp.arccos, padding="VALID")
     assert np.isfinite(y).all()
 
 
-def test_traced_once(getkey):
-    x = jax.random.normal(getkey(), (1, 4, 4, 2))
-    kernel = jax.random.normal(getkey(), (3, 3, 2, 3))
+def test_traced_once(draw):
+    x = draw((1, 4, 4, 2))
+    kernel = draw((3, 3, 2, 3))
     chex.clear_trace_counter()
     conv = jax.jit(
         chex.assert_max_traces(ops.sphere_conv, n=1), static_argnames="similarity"

@@ -53,8 +53,8 @@ def test_optimizers_are_those_of_optax():
         np.testing.assert_allclose(update["w"], expected["w"], rtol=1e-6)
 
 
-def test_losses_are_those_of_the_package(getkey):
-    cos = jnp.tanh(jax.random.normal(getkey(), (5, 3)))
+def test_losses_are_those_of_the_package(draw):
+    cos = jnp.tanh(draw((5, 3)))
     norm = jnp.full((5, 1), 3.0)
     labels = jnp.array([0, 1, 2, 0, 1])
     expected = {
@@ -70,8 +70,8 @@ def test_losses_are_those_of_the_package(getkey):
     np.testing.assert_array_equal(plain(cos, labels, 0), truth)
 
 
-def test_the_margin_is_annealed_in_by_the_step(getkey):
-    cos = jnp.tanh(jax.random.normal(getkey(), (5, 3)))
+def test_the_margin_is_annealed_in_by_the_step(draw):
+    cos = jnp.tanh(draw((5, 3)))
     norm, labels = jnp.full((5,), 3.0), jnp.array([0, 1, 2, 0, 1])
     config = training.LossConfig(name="ga_softmax", similarity="cosine", anneal=True)
     loss = _build.make_loss(config)
