@@ -187,11 +187,12 @@ def sphere_conv_general_dilated(
         "batch_group_count": batch_group_count,
     }
     filter_axes = tuple(a for a in range(rhs.ndim) if a != numbers.rhs_spec[0])
+    dot_dtype = _dot_dtype(lhs.dtype)
     dots = conv_general_dilated(
-        lhs,
-        unit(rhs, axis=filter_axes, eps=eps).astype(lhs.dtype),
+        lhs.astype(dot_dtype),
+        unit(rhs, axis=filter_axes, eps=eps).astype(dot_dtype),
         precision=precision,
-        preferred_element_type=_dot_dtype(lhs.dtype),
+        preferred_element_type=_answer_dtype(dot_dtype, preferred_element_type),
         **convolve,
         **({} if out_sharding is None else {"out_sharding": out_sharding}),
     )
@@ -255,12 +256,13 @@ def sphere_dense(
             f"kernel.shape[0]`, got `x.shape={x.shape}` and "
             f"`kernel.shape={kernel.shape}`."
         )
+    dot_dtype = _dot_dtype(x.dtype)
     dots = dot_general(
-        x,
-        unit(kernel, axis=0, eps=eps).astype(x.dtype),
+        x.astype(dot_dtype),
+        unit(kernel, axis=0, eps=eps).astype(dot_dtype),
         (((x.ndim - 1,), (0,)), ((), ())),
         precision=precision,
-        preferred_element_type=_dot_dtype(x.dtype),
+        preferred_element_type=_answer_dtype(dot_dtype, preferred_element_type),
         **({} if out_sharding is None else {"out_sharding": out_sharding}),
     )
     squares = jnp.sum(jnp.square(scaled(x, eps=eps)), axis=-1, keepdims=True)
@@ -405,8 +407,15 @@ def _spread_groups(norms: Array, axis: int, shape: tuple[int, ...]) -> Array:
 
 
 def _dot_dtype(dtype: Any) -> Any:
-    """float32 for float16, whose dot products overflow; else the input's own."""
+    """What to multiply in: float32 for float16, whose dot products overflow."""
+    # Before 0.10, JAX cannot differentiate a float16 convolution that answers in
+    # float32 (`preferred_element_type`), so the operands are widened instead.
     return jnp.float32 if dtype == jnp.float16 else dtype
+
+
+def _answer_dtype(dot_dtype: Any, preferred: Any) -> Any:
+    """What dot products come in: wider than the operands only where it was asked."""
+    return jnp.promote_types(dot_dtype, preferred or dot_dtype)
 
 
 def _take(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
