@@ -12,11 +12,11 @@ from hypersphere.ops._angles import (
     unit as unit,
 )
 from hypersphere.ops._conv import (
-    patch_norm as patch_norm,
     sphere_conv as sphere_conv,
     sphere_conv_general_dilated as sphere_conv_general_dilated,
     sphere_dense as sphere_dense,
 )
+from hypersphere.ops._patch import patch_norm as patch_norm
 from hypersphere.ops._similarity import (
     Cosine as Cosine,
     Linear as Linear,

@@ -5,11 +5,10 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from hypersphere._checks import check_floating, check_kernel_size, check_positive
+from hypersphere._checks import check_floating, check_positive
 from hypersphere.ops._angles import (
     clip_cosine,
     scaled,
@@ -17,9 +16,16 @@ from hypersphere.ops._angles import (
     square_scale,
     unit,
 )
+from hypersphere.ops._patch import (
+    Padding,
+    box_norm,
+    channels_last,
+    explicit_padding,
+    per_axis,
+    take,
+)
 from hypersphere.ops._similarity import Cosine
 
-Padding: TypeAlias = str | Sequence[tuple[int, int]]
 ResponseFunction: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 
 
@@ -86,11 +92,11 @@ def sphere_conv(
     return sphere_conv_general_dilated(
         x,
         kernel,
-        _per_axis(strides, rank, "strides"),
+        per_axis(strides, rank, "strides"),
         padding,
-        lhs_dilation=_per_axis(input_dilation, rank, "input_dilation"),
-        rhs_dilation=_per_axis(kernel_dilation, rank, "kernel_dilation"),
-        dimension_numbers=_channels_last(x.ndim),
+        lhs_dilation=per_axis(input_dilation, rank, "input_dilation"),
+        rhs_dilation=per_axis(kernel_dilation, rank, "kernel_dilation"),
+        dimension_numbers=channels_last(x.ndim),
         feature_group_count=feature_group_count,
         precision=precision,
         preferred_element_type=preferred_element_type,
@@ -166,12 +172,12 @@ def sphere_conv_general_dilated(
     check_positive("sphere_conv_general_dilated", eps=eps)
     check_floating("sphere_conv_general_dilated", lhs=lhs, rhs=rhs)
     numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    window = _take(rhs.shape, numbers.rhs_spec[2:])
+    window = take(rhs.shape, numbers.rhs_spec[2:])
     geometry = dict(
         window_strides=tuple(window_strides),
-        padding=_explicit_padding(
+        padding=explicit_padding(
             padding,
-            _take(lhs.shape, numbers.lhs_spec[2:]),
+            take(lhs.shape, numbers.lhs_spec[2:]),
             window,
             window_strides,
             lhs_dilation,
@@ -197,7 +203,7 @@ def sphere_conv_general_dilated(
         **({} if out_sharding is None else {"out_sharding": out_sharding}),
     )
     if mask is None and batch_group_count == 1:
-        norms = _box_norm(lhs, window, numbers, feature_group_count, geometry, eps)
+        norms = box_norm(lhs, window, numbers, feature_group_count, geometry, eps)
         norms = _spread_groups(norms, numbers.out_spec[1], dots.shape)
     else:
         weights = jnp.ones_like(rhs) if mask is None else jnp.asarray(mask)
@@ -270,120 +276,11 @@ def sphere_dense(
     return _respond(dots, per_norm, similarity, preferred_element_type or x.dtype)
 
 
-def patch_norm(
-    x: Float[Array, "batch *spatial in_features"],
-    kernel_size: Sequence[int],
-    *,
-    strides: int | Sequence[int] = 1,
-    padding: Padding = "SAME",
-    kernel_dilation: int | Sequence[int] = 1,
-    feature_group_count: int = 1,
-    eps: float = 1e-2,
-) -> Float[Array, "batch *out_spatial groups"]:
-    """The length of each patch that a convolution sees: `sqrt(sum(x**2) + eps**2)`.
-
-    Squares are summed over the channels of a group first, then over the window.
-
-    Args:
-        x: Channels-last input with one to three spatial axes.
-        kernel_size: The window, one entry per spatial axis.
-        strides: Steps of the window, in pixels.
-        padding: "SAME", "VALID", "SAME_LOWER", or a (low, high) pair per spatial axis;
-            it adds zeros.
-        kernel_dilation: 1 + pixels skipped between entries of the window.
-        feature_group_count: Groups that the features fall into.
-        eps: The smallest length that counts, in the units of the input; positive.
-
-    Returns:
-        Lengths in the units of `x`, at least `eps`; float32 for half-precision input,
-        whose squares would overflow, else the dtype of `x`.
-
-    Raises:
-        TypeError: If `x` is not real floating point or `kernel_size` is an int.
-        ValueError: If shapes do not fit, or `eps` is not positive and finite.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from hypersphere import ops
-        >>> norm = ops.patch_norm(jnp.ones((1, 4, 4, 1)), (3, 3), eps=1e-4)
-        >>> print(norm[0, :, :, 0].round(2))
-        [[2.   2.45 2.45 2.  ]
-         [2.45 3.   3.   2.45]
-         [2.45 3.   3.   2.45]
-         [2.   2.45 2.45 2.  ]]
-
-    References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
-        https://arxiv.org/abs/1711.03189
-    """
-    check_positive("patch_norm", eps=eps)
-    check_floating("patch_norm", x=x)
-    window = check_kernel_size("patch_norm", kernel_size)
-    rank = x.ndim - 2
-    if len(window) != rank or x.shape[-1] % feature_group_count:
-        raise ValueError(
-            "`patch_norm` needs `len(kernel_size) == x.ndim - 2` and features that "
-            "`feature_group_count` divides, got "
-            f"`x.shape={x.shape}`, `kernel_size={window}` and "
-            f"`feature_group_count={feature_group_count}`."
-        )
-    dilation = _per_axis(kernel_dilation, rank, "kernel_dilation")
-    steps = _per_axis(strides, rank, "strides")
-    geometry = dict(
-        window_strides=steps,
-        padding=_explicit_padding(
-            padding, x.shape[1:-1], window, steps, None, dilation
-        ),
-        lhs_dilation=(1,) * rank,
-        rhs_dilation=dilation,
-    )
-    numbers = _channels_last(x.ndim)
-    norms = _box_norm(x, window, numbers, feature_group_count, geometry, eps)
-    return norms / square_scale(eps)
-
-
 def _respond(
     dots: Array, per_norm: Array, similarity: ResponseFunction, dtype: Any
 ) -> Array:
     """The response to dot products of unit filters with patches, before the norm."""
     return similarity(clip_cosine(dots * per_norm)).astype(dtype)
-
-
-def _box_norm(
-    lhs: Array,
-    window: tuple[int, ...],
-    numbers: lax.ConvDimensionNumbers,
-    groups: int,
-    geometry: dict[str, Any],
-    eps: float,
-) -> Array:
-    """Patch norms, scaled, in the output's layout, one channel per group."""
-    channel = numbers.lhs_spec[1]
-    grouped = (*lhs.shape[:channel], groups, -1, *lhs.shape[channel + 1 :])
-    squares = jnp.sum(
-        jnp.square(scaled(lhs, eps=eps)).reshape(grouped), axis=channel + 1
-    )
-
-    def over_lhs(values: Sequence[Any], other: Any) -> tuple[Any, ...]:
-        full = [other] * lhs.ndim
-        for axis, value in zip(numbers.lhs_spec[2:], values, strict=True):
-            full[axis] = value
-        return tuple(full)
-
-    sums = lax.reduce_window(
-        squares,
-        np.zeros((), squares.dtype),
-        lax.add,
-        window_dimensions=over_lhs(window, 1),
-        window_strides=over_lhs(geometry["window_strides"], 1),
-        padding=over_lhs(geometry["padding"], (0, 0)),
-        base_dilation=over_lhs(geometry["lhs_dilation"], 1),
-        window_dilation=over_lhs(geometry["rhs_dilation"], 1),
-    )
-    to_output = [0] * lhs.ndim
-    for source, target in zip(numbers.lhs_spec, numbers.out_spec, strict=True):
-        to_output[target] = source
-    return scaled_norm(lax.transpose(sums, to_output), eps=eps)
 
 
 def _conv_norm(
@@ -416,52 +313,6 @@ def _dot_dtype(dtype: Any) -> Any:
 def _answer_dtype(dot_dtype: Any, preferred: Any) -> Any:
     """What dot products come in: wider than the operands only where it was asked."""
     return jnp.promote_types(dot_dtype, preferred or dot_dtype)
-
-
-def _take(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:
-    return tuple(shape[axis] for axis in axes)
-
-
-def _channels_last(ndim: int) -> lax.ConvDimensionNumbers:
-    spatial = tuple(range(1, ndim - 1))
-    layout = (0, ndim - 1, *spatial)
-    kernel = (ndim - 1, ndim - 2, *range(ndim - 2))
-    return lax.ConvDimensionNumbers(layout, kernel, layout)
-
-
-def _per_axis(value: int | Sequence[int], rank: int, name: str) -> tuple[int, ...]:
-    full = (value,) * rank if isinstance(value, int) else tuple(value)
-    if len(full) != rank or min(full, default=1) < 1:
-        raise ValueError(
-            f"The convolution needs `{name}` as one int or {rank} ints, at least 1, "
-            f"got `{name}={value!r}`."
-        )
-    return full
-
-
-def _explicit_padding(
-    padding: Padding,
-    spatial: tuple[int, ...],
-    window: tuple[int, ...],
-    strides: Sequence[int],
-    input_dilation: Sequence[int] | None,
-    kernel_dilation: Sequence[int] | None,
-) -> tuple[tuple[int, int], ...]:
-    """The padding as pairs, so that the dot product and the norm share it."""
-    ones = (1,) * len(window)
-    if isinstance(padding, str):
-        dilated = [
-            (n - 1) * d + 1
-            for n, d in zip(spatial, input_dilation or ones, strict=True)
-        ]
-        reach = [
-            (k - 1) * d + 1
-            for k, d in zip(window, kernel_dilation or ones, strict=True)
-        ]
-        pairs = lax.padtype_to_pads(dilated, reach, strides, padding)
-    else:
-        pairs = padding
-    return tuple((int(low), int(high)) for low, high in pairs)
 
 
 def _check_conv_shapes(x: Array, kernel: Array, groups: int) -> None:

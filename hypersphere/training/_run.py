@@ -85,7 +85,7 @@ class Run:
                 }
                 if not due:
                     continue
-                values = self._collect(window, step, time.perf_counter() - mark)
+                values = self._collect(window, step, mark)
                 reporter.trained(step, self._seconds(), values)
                 if "eval_every" in due:
                     self._last_test = self._evaluate()
@@ -160,11 +160,10 @@ class Run:
         )
         return metrics
 
-    def _collect(
-        self, window: list[Any], step: int, seconds: float
-    ) -> dict[str, float]:
-        """Means over the window, which must be finite."""
-        fetched = jax.device_get(window)
+    def _collect(self, window: list[Any], step: int, mark: float) -> dict[str, float]:
+        """Means over the window since a mark, which must be finite."""
+        fetched = jax.device_get(window)  # waits for the device
+        seconds = time.perf_counter() - mark
         joined = {
             name: np.concatenate([part[name] for part in fetched])
             for name in fetched[0]

@@ -397,3 +397,17 @@ def test_wrong_shapes_are_named(as_a_user):
         ops.sphere_conv(jnp.ones((1, 4, 4, 2), int), kernel)
     with pytest.raises(ValueError, match=r"`sphere_conv_general_dilated` needs a fin"):
         ops.sphere_conv(x, jnp.ones((3, 3, 3, 5)), eps=0)
+
+
+@pytest.mark.parametrize(
+    ("padding", "pairs"),
+    [
+        ("SAME_LOWER", ((2, 1), (1, 0))),
+        (((-1, 2), (0, -2)), ((0, 2), (0, 0))),
+    ],
+)
+def test_every_padding_of_lax_is_taken(draw, padding, pairs):
+    x, kernel = draw((1, 7, 8, 2)), draw((4, 2, 2, 3))
+    y = sphere_conv(x, kernel, padding=padding)
+    seen = x[:, 1:, :-2] if padding != "SAME_LOWER" else x  # negative padding crops
+    helpers.assert_close(y, reference.sphere_conv(seen, kernel, padding=pairs))
