@@ -17,12 +17,12 @@ from hypersphere.training import TrainConfig
 
 
 def get_config() -> TrainConfig:
-    config = TrainConfig(steps=2_000, batch_size=64)
+    config = TrainConfig(steps=3_000, batch_size=64)
     config.log_every, config.eval_every, config.checkpoint_every = 50, 500, 500
     config.compare = ("softmax", "w_softmax", "ga_softmax")
     config.data.source, config.data.pad = "mnist5k", 2
     config.data.mean, config.data.std = 0.0, 255.0
-    config.model.depth, config.model.width = 3, 1 / 8
+    config.model.depth, config.model.width = 6, 1 / 8
     config.model.similarity = "linear"
     config.model.feature_dim = 2
     config.model.momentum = 0.9

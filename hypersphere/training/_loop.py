@@ -63,7 +63,7 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> Result:
     """
     folder = Path(workdir)
     check(config)
-    _claim(folder, config)
+    _refuse_another_config(folder, config)
     if config.compare:
         return _compare(config, folder)
     if (folder / "result.json").is_file():
@@ -89,6 +89,7 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> Result:
     data.check_batch_size(config.batch_size, len(dataset.train.labels))
     shape = {"image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
     program = make_program(lambda: _build.make_model(config, **shape))
+    write_atomically(folder / "config.json", to_json(config).encode())
     with contextlib.closing(Checkpoints(folder, keep=config.keep)) as checkpoints:
         run = Run(config, folder, dataset, program, checkpoints, schedule)
         run.advance()
@@ -144,12 +145,10 @@ def load(workdir: str | os.PathLike[str]) -> Loaded:
     return Loaded(program.model(restored[0]), config)
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
-    """Writes the config into the folder, or raises if it belongs to another."""
+def _refuse_another_config(folder: Path, config: TrainConfig) -> None:
+    """Raises if the folder holds work of another config, which would be mixed up."""
     file = folder / "config.json"
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, to_json(config).encode())
         return
     try:
         there = flat(from_json(file.read_text(encoding="utf-8")))
@@ -169,14 +168,21 @@ def _claim(folder: Path, config: TrainConfig) -> None:
 
 def _compare(config: TrainConfig, folder: Path) -> Result:
     """Trains once with each loss, and draws the features side by side."""
-    names = list(config.compare)
+    if config.model.feature_dim != 2:
+        raise ValueError(
+            "`config.compare` draws features in the plane and needs "
+            f"`config.model.feature_dim=2`, got {config.model.feature_dim}."
+        )
+    losses = {n: dataclasses.replace(config.loss, name=n) for n in config.compare}
+    for loss in losses.values():
+        _build.make_loss(loss)  # a misspelt name is found before the first run
+    write_atomically(folder / "config.json", to_json(config).encode())
     runs = {}
-    for name in names:
-        loss = dataclasses.replace(config.loss, name=name)
+    for name, loss in losses.items():
         single = dataclasses.replace(config, compare=(), loss=loss)
         runs[name] = train(single, folder / name)
     picture = folder / "plots" / "features.png"
-    viz.draw_comparison({name: folder / name for name in names}, picture)
+    viz.draw_comparison({name: folder / name for name in runs}, picture)
     result = {
         "test_accuracy": float(np.mean([r["test_accuracy"] for r in runs.values()])),
         "steps": sum(r["steps"] for r in runs.values()),

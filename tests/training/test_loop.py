@@ -125,7 +125,7 @@ def test_bad_input_stops_before_training(tiny, tmp_path, change, error, message)
     setattr(getattr(tiny, parents[0]) if parents else tiny, name, value)
     with pytest.raises(error, match=message):
         training.train(tiny, tmp_path)
-    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not list(tmp_path.iterdir())  # the corrected command may use the folder
 
 
 def test_loading_what_is_not_there_says_so(tmp_path):
@@ -197,3 +197,19 @@ def test_losses_are_compared_side_by_side(tiny, tmp_path):
     assert training.load(tmp_path / "ga_softmax").config.loss.name == "ga_softmax"
     with pytest.raises(ValueError, match=r"load one of them"):
         training.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("compare", "feature_dim", "message"),
+    [
+        (("softmax",), 0, r"needs `config\.model\.feature_dim=2`, got 0"),
+        (("softmax", "w_sofmax"), 2, r"Did you mean 'w_softmax'"),
+    ],
+)
+def test_a_comparison_that_cannot_be_drawn_does_not_start(
+    tiny, tmp_path, compare, feature_dim, message
+):
+    tiny.compare, tiny.model.feature_dim = compare, feature_dim
+    with pytest.raises(ValueError, match=message):
+        training.train(tiny, tmp_path)
+    assert not list(tmp_path.iterdir())
