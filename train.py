@@ -8,28 +8,25 @@ from ml_collections import config_flags
 from hypersphere import training
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A file whose get_config() returns a TrainConfig. Any field can be "
-    "set on the command line: --config.steps=200, --config.optim.learning_rate=0.01.",
-)  # fmt: skip
-flags.DEFINE_string(
-    "workdir", None, "Folder for everything the run writes; the same one resumes it."
+    "config", help_string="A config file; set any field by, say, --config.steps=200."
 )
+flags.DEFINE_string("workdir", None, "The run's folder; the same one resumes it.")
+flags.mark_flags_as_required(["config", "workdir"])
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    """Names the nearest fields where one is misspelt."""
+    """Absl's parser, after a check that names what is nearest to a misspelt field."""
     try:
-        training.check_overrides(arguments)
-    except ValueError as error:
+        training.check_command_line(arguments)
+    except (ValueError, OSError) as error:
         sys.exit(f"train.py: {error}")
-    flags.mark_flags_as_required(["config", "workdir"])
     return app.parse_flags_with_usage(arguments)
 
 
 def main(_: list[str]) -> None:
-    """Trains; a mistake of the user's ends in one line, or a traceback with -v=1."""
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax tells much at INFO
+    """Trains; a user's mistake ends in one line, with --verbosity=1 in a traceback."""
+    if not flags.FLAGS["verbosity"].present:  # Orbax tells much at INFO
+        logging.set_verbosity(logging.WARNING)
     try:
         training.train(CONFIG.value, flags.FLAGS.workdir)
     except KeyboardInterrupt:

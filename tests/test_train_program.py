@@ -50,6 +50,7 @@ def test_a_run_trains_without_tensorflow_and_without_a_warning(tmp_path):
         (["--config.stpes=3"], "Did you mean `config.steps`"),
         (["--config.steps=1.5"], "config.steps"),
         (["--config.batch_size=33"], "33"),
+        (["--config=configs/no_such.py"], "configs/no_such.py"),
         (["--config.data.source=folder:/no/such/folder"], "/no/such/folder"),
         (["--config.data.source=tfds:no_such_set"], "no_such_set"),
     ],

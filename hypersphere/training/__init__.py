@@ -9,7 +9,7 @@ from hypersphere.training._config import (
     ModelConfig as ModelConfig,
     OptimConfig as OptimConfig,
     TrainConfig as TrainConfig,
-    check_overrides as check_overrides,
+    check_command_line as check_command_line,
     from_json as from_json,
     to_json as to_json,
 )

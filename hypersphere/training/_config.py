@@ -6,6 +6,7 @@ import json
 import re
 import typing
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -235,21 +236,29 @@ def unknown_field(path: str) -> str:
     )
 
 
-def check_overrides(arguments: Iterable[str]) -> None:
-    """Raises at the first `--config.FIELD` of a command line that no config has.
+def check_command_line(arguments: Iterable[str]) -> None:
+    """Raises at the first `--config.FIELD` that no config has, or a missing file.
 
     Args:
         arguments: The words of the command line.
 
     Raises:
-        ValueError: Naming the nearest fields.
+        ValueError: If a field does not exist; it names the nearest ones.
+        FileNotFoundError: If the file of `--config=FILE` does not exist.
 
     Example:
         >>> from hypersphere import training
-        >>> training.check_overrides(["--config.optim.learning_rate=0.1"])
+        >>> training.check_command_line(["--config.optim.learning_rate=0.1"])
     """
     known = flat(TrainConfig())
     for argument in arguments:
+        file = re.match(r"--?config=([^:]+)", argument)
+        if file and not Path(file[1]).is_file():
+            there = ", ".join(map(str, sorted(Path("configs").glob("*.py"))))
+            raise FileNotFoundError(
+                f"`--config` needs a file, got `{file[1]}`, which is none. "
+                f"There are: {there or 'none in ./configs'}."
+            )
         match = re.match(r"--?(no)?config\.([^=]+)", argument)
         if match and match[2] not in known:
             raise ValueError(unknown_field(match[2]))

@@ -39,12 +39,12 @@ def test_every_field_is_described_where_it_is_defined():
 )
 def test_a_misspelt_field_names_the_nearest(typed, nearest):
     with pytest.raises(ValueError, match=nearest):
-        training.check_overrides(["train.py", "--workdir=x", typed])
+        training.check_command_line(["train.py", "--workdir=x", typed])
 
 
 def test_right_fields_pass():
-    words = ["--config=configs/a.py", "--config.data.flip", "--noconfig.data.flip"]
-    training.check_overrides([*words, "--config.steps=3", "--config.steps", "4"])
+    words = [f"--config={__file__}", "--config.data.flip", "--noconfig.data.flip"]
+    training.check_command_line([*words, "--config.steps=3", "--config.steps", "4"])
 
 
 def test_a_misspelt_field_in_json_is_named():
