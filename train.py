@@ -1,7 +1,5 @@
 """Trains what a config file describes: python train.py --config=... --workdir=..."""
 
-import sys
-
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -19,7 +17,7 @@ def parse_flags(arguments: list[str]) -> list[str]:
     try:
         training.check_command_line(arguments)
     except (ValueError, OSError) as error:
-        sys.exit(f"train.py: {error}")
+        raise SystemExit(f"train.py: {error}") from error
     return app.parse_flags_with_usage(arguments)
 
 
@@ -30,11 +28,11 @@ def main(_: list[str]) -> None:
     try:
         training.train(CONFIG.value, flags.FLAGS.workdir)
     except KeyboardInterrupt:
-        sys.exit("train.py: stopped; the same command resumes at the last checkpoint.")
+        raise SystemExit("Stopped; the same command resumes.") from None
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         if logging.vlog_is_on(1):
             raise
-        sys.exit(f"train.py: {error}")
+        raise SystemExit(f"train.py: {error}") from error
 
 
 if __name__ == "__main__":

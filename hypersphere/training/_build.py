@@ -129,7 +129,6 @@ def class_scores(outputs: Any) -> jax.Array:
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     """The learning rate of each step."""
     rate = config.learning_rate
-    warmup = optax.linear_schedule(0.0, rate, config.warmup_steps)
     after = steps - config.warmup_steps
     table = {
         "constant": lambda: optax.constant_schedule(rate),
@@ -141,6 +140,7 @@ def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     schedule = choose("optim.schedule", config.schedule, table)()
     if config.warmup_steps == 0:
         return schedule
+    warmup = optax.linear_schedule(0.0, rate, config.warmup_steps)
     return optax.join_schedules([warmup, schedule], [config.warmup_steps])
 
 
