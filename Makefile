@@ -42,7 +42,7 @@ benchmark-quickstart: $(TRAIN_STAMP)
 	$(BIN)/python benchmarks/quickstart.py
 
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
 
 $(TRAIN_STAMP): pyproject.toml | .venv/bin/python

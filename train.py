@@ -16,9 +16,9 @@ def parse_flags(arguments: list[str]) -> list[str]:
     """Absl's parser, after a check that names what is nearest to a misspelt field."""
     try:
         training.check_command_line(arguments)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"train.py: {error}") from error
-    return app.parse_flags_with_usage(arguments)
+        return app.parse_flags_with_usage(arguments)
+    except (ValueError, OSError, TypeError, AttributeError) as error:
+        raise SystemExit(f"train.py: {training.describe(error)}") from error
 
 
 def main(_: list[str]) -> None:

@@ -1,7 +1,7 @@
 """SphereNet-9 on CIFAR-10 by the authors' own recipe.
 
-Claim: Liu et al., Deep Hyperspherical Learning, NIPS 2017, Table 4 and the authors'
-published logs: the sigmoid network ends at 91.40 % and reaches 91.81 % at its best test
+Claim: the published logs of the authors of Liu et al., Deep Hyperspherical Learning,
+NIPS 2017: the sigmoid network ends at 91.40 % and reaches 91.81 % at its best test
 evaluation (one run); the plain one, `cifar10_plain.py`, ends at 90.61 %.
 
 Recipe: 64,000 steps of 128 images, Adam at 1e-3 divided by 10 after 34,000 and 54,000

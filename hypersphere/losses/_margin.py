@@ -45,6 +45,7 @@ def ga_softmax(
     Raises:
         ValueError: If `margin < 1`, `margin_weight` is a number outside [0, 1], or
             `feature_norm` does not have one entry per example.
+        TypeError: If `similarity` has no `at_angle`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -66,6 +67,12 @@ def ga_softmax(
         gradient to the feature by a further factor, here it is the true one.
     """
     _check_margin("ga_softmax", margin, margin_weight)
+    if not hasattr(similarity, "at_angle"):
+        raise TypeError(
+            "`ga_softmax` needs a `similarity` with a method `at_angle`, which "
+            f"continues it past pi, got `similarity={similarity!r}`. `ops.Cosine()`, "
+            "`ops.Linear()` and `ops.Sigmoid(k)` have it."
+        )
     norm = one_column("ga_softmax", feature_norm, cos)
     response = similarity(cos)
     beyond = ops.margin_response(cos, margin=margin, similarity=similarity)

@@ -1,6 +1,7 @@
 """Softmax losses on cosines, with and without an angular margin."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,8 @@ def softmax(
             "`softmax` needs `0 <= label_smoothing < 1` and a finite `floor >= 0`, got "
             f"`label_smoothing={label_smoothing!r}` and `floor={floor!r}`."
         )
-    log_p = jax.nn.log_softmax(logits)
+    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    log_p = jax.nn.log_softmax(wide)
     if floor:
         log_p = jnp.logaddexp(log_p, math.log(floor))
     one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=log_p.dtype)
@@ -65,7 +67,7 @@ def w_softmax(
     labels: Int[Array, " batch"],
     *,
     feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"],
-    similarity: ops.Similarity = ops.Cosine(),
+    similarity: Callable[[Float[Array, "..."]], Float[Array, "..."]] = ops.Cosine(),
 ) -> Float[Array, " batch"]:
     """Cross entropy of a softmax with normalized class centres (W-Softmax).
 

@@ -66,13 +66,17 @@ class BatchNorm(nnx.BatchNorm):
             self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))
 
     def __call__(
-        self, x: Float[Array, "..."], *args: Any, **kwargs: Any
+        self,
+        x: Float[Array, "..."],
+        use_running_average: bool | None = None,  # noqa: FBT001  as Flax has it
+        **kwargs: Any,
     ) -> Float[Array, "..."]:
         """Normalizes, and in training mode updates the averages, as `nnx.BatchNorm`."""
+        if use_running_average is None:
+            use_running_average = self.use_running_average
         before = self.mean[...], self.var[...]
-        answer = super().__call__(x, *args, **kwargs)
-        moved = self.mean[...] is not before[0]
-        if self.averages == "debiased" and moved:
+        answer = super().__call__(x, use_running_average, **kwargs)
+        if self.averages == "debiased" and not use_running_average:
             self._debias(*before)
         return answer
 

@@ -97,6 +97,11 @@ class SphereNet(nnx.Module):
     ):
         height_width = _check_image_size(image_size)
         _check(depth, width, num_classes, in_features, head)
+        if feature_dim is not None and feature_dim < 1:
+            raise ValueError(
+                "`SphereNet` needs `feature_dim` as None or at least 1, got "
+                f"`feature_dim={feature_dim!r}`."
+            )
         filters = _scaled_filters(width)
         make_conv = functools.partial(
             _make_conv,

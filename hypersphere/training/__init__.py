@@ -10,6 +10,7 @@ from hypersphere.training._config import (
     OptimConfig as OptimConfig,
     TrainConfig as TrainConfig,
     check_command_line as check_command_line,
+    describe as describe,
     from_json as from_json,
     to_json as to_json,
 )

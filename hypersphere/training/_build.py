@@ -99,6 +99,8 @@ def make_loss(config: LossConfig) -> LossFunction:
     def w_softmax(outputs, labels, step, g):
         del step
         cos, feature_norm = outputs
+        if config.label_smoothing or config.floor:
+            return softmax(feature_norm * g(cos), labels, 0)
         return losses.w_softmax(cos, labels, feature_norm=feature_norm, similarity=g)
 
     def ga_softmax(outputs, labels, step, g):

@@ -47,7 +47,10 @@ class Checkpoints:
                 f"The state after step {step} is not finite, in {', '.join(bad[:5])}. "
                 "It was not saved; the checkpoint before it is kept."
             )
-        meta = meta | {"checksums": {n: _checksum(leaf) for n, leaf in leaves.items()}}
+        meta = meta | {
+            "checksums": {name: _checksum(leaf) for name, leaf in leaves.items()},
+            "kinds": {name: _kind(leaf) for name, leaf in leaves.items()},
+        }
         saved = self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -85,7 +88,8 @@ class Checkpoints:
             return state, meta, complaints
         if complaints:
             raise OSError(
-                f"No checkpoint in {self._folder} can be read: {'; '.join(complaints)}."
+                f"No checkpoint in {self._folder} can be read: "
+                f"{'; '.join(complaints)}. Restore them from a copy, or delete the folder to start anew."
             )
         return None
 
@@ -116,11 +120,13 @@ class Checkpoints:
     def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         meta = self._read_meta(step)
         wanted = {name: _shape(leaf) for name, leaf in _flat(template).items()}
-        if set(wanted) != set(meta["checksums"]):
-            differing = sorted(set(wanted) ^ set(meta["checksums"]))
+        kinds = {(name, _kind(leaf)) for name, leaf in wanted.items()}
+        differing = sorted({name for name, _ in kinds ^ set(meta["kinds"].items())})
+        if differing:
             raise _OtherModelError(
                 f"The checkpoint of step {step} in {self._folder} holds another model: "
-                f"they differ in {', '.join(differing[:3])}."
+                f"they differ in {', '.join(differing[:3])}. Have the data or the code "
+                "changed? Choose another --workdir."
             )
         args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
         leaves = self._manager.restore(step, args=args)["state"]
@@ -152,11 +158,14 @@ def _flat(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
+def _kind(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
 
 
 def _checksum(leaf: np.ndarray) -> int:
-    header = f"{leaf.dtype}{leaf.shape}".encode()
-    return zlib.crc32(leaf.tobytes(), zlib.crc32(header))
+    return zlib.crc32(leaf.tobytes(), zlib.crc32(_kind(leaf).encode()))

@@ -89,8 +89,8 @@ class LossConfig:
         anneal_power: The exponent of the fall.
         anneal_min: Where lambda stops.
         label_smoothing: Share of the target spread over all classes, in [0, 1); for
-            `softmax`.
-        floor: What is added to each probability, at least 0; for `softmax`.
+            `softmax` and `w_softmax`.
+        floor: What is added to each probability, at least 0; for the same two.
     """
 
     name: str = "softmax"
@@ -120,7 +120,8 @@ class OptimConfig:
         factor: What `piecewise` multiplies by, positive.
         warmup_steps: Steps over which the rate first rises from zero.
         orthogonality: Weight of the orthogonality penalty on spherical filters.
-        l2: Weight of the sum of squares of all other kernels, scales and biases.
+        l2: Weight of the sum of squares of plain kernels, the head, and the scales and
+            biases of batch normalization.
     """
 
     name: str = "adam"
@@ -264,6 +265,31 @@ def check_command_line(arguments: Iterable[str]) -> None:
             raise ValueError(unknown_field(match[2]))
 
 
+def describe(error: Exception) -> str:
+    """A message for a config file that sets a field which no config has.
+
+    Args:
+        error: What loading the file raised.
+
+    Returns:
+        The nearest fields, where the error is about a field, else its own text.
+
+    Example:
+        >>> from hypersphere import training
+        >>> try:
+        ...     training.TrainConfig(stpes=3)
+        ... except TypeError as error:
+        ...     print(training.describe(error)[:34])
+        The config has no field `config.st
+    """
+    keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if isinstance(error, TypeError) and keyword:
+        return unknown_field(keyword[1])
+    if isinstance(error, AttributeError) and error.name:
+        return unknown_field(error.name)
+    return str(error)
+
+
 def choose(who: str, name: str, table: Mapping[str, Any]) -> Any:
     """The entry of a table, or a message that lists them all."""
     if name not in table:
@@ -301,8 +327,44 @@ def check(config: TrainConfig) -> None:
             raise ValueError(
                 f"`config.{name}` must be in [0, 1), got {fields[name]!r}."
             )
+    boundaries = config.optim.boundaries
+    if config.optim.schedule == "piecewise" and (
+        not boundaries or list(boundaries) != sorted(set(boundaries))
+    ):
+        raise ValueError(
+            "`config.optim.boundaries` must be rising steps for the schedule "
+            f"'piecewise', at least one, got {tuple(boundaries)!r}."
+        )
+    if config.model.feature_dim == 1:
+        raise ValueError(
+            "`config.model.feature_dim` must be at least 2, or 0 for the network's own "
+            "length: one number has no angle."
+        )
+    _refuse_ignored(config)
     if config.optim.schedule == "cosine" and config.optim.warmup_steps >= config.steps:
         raise ValueError(
             "`config.optim.warmup_steps` must be below `config.steps`, got "
             f"{config.optim.warmup_steps} and {config.steps}."
         )
+
+
+def _refuse_ignored(config: TrainConfig) -> None:
+    """Raises where a field is set that the others leave without effect."""
+    loss, model = config.loss, config.model
+    has_margin = loss.name in ("ga_softmax", "a_softmax")
+    ignored = {
+        "model.norm_features": model.norm_features and not model.batch_norm,
+        "loss.anneal": loss.anneal and not has_margin,
+        "loss.label_smoothing": loss.label_smoothing and has_margin,
+        "loss.floor": loss.floor and has_margin,
+        "loss.similarity": loss.similarity and loss.name in ("softmax", "a_softmax"),
+    }
+    if config.compare:  # the losses that are compared share one set of fields
+        return
+    for name, is_ignored in ignored.items():
+        if is_ignored:
+            raise ValueError(
+                f"`config.{name}` has no effect with `config.loss.name={loss.name!r}` "
+                f"and `config.model.batch_norm={model.batch_norm}`. Leave it at its "
+                "default."
+            )

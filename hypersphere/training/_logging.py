@@ -1,6 +1,7 @@
 """What a run tells: a file for programs, TensorBoard, and a person at a terminal."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,9 @@ class Reporter:
 
     def __init__(self, workdir: Path, *, name: str, start: int, steps: int):
         self.console = make_console()
-        self._file = open(workdir / "metrics.jsonl", "a", encoding="utf-8")
+        metrics = workdir / "metrics.jsonl"
+        _forget_after(metrics, start)
+        self._file = open(metrics, "a", encoding="utf-8")
         self._events = SummaryWriter(
             str(workdir), purge_step=start + 1 if start else None
         )
@@ -95,6 +98,28 @@ class Reporter:
         self._file.flush()
         for name, value in values.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
+
+
+def _forget_after(metrics: Path, step: int) -> None:
+    """Drops the lines that a resumed run will write again, and a half-written one."""
+    if not metrics.is_file():
+        return
+    kept = []
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    write_atomically(metrics, "".join(kept).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader sees the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(content)
+    os.replace(partial, path)
 
 
 def make_console() -> Console:

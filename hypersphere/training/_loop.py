@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,22 @@ from hypersphere import data, viz
 from hypersphere.training import _build, _step
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig, check, flat, from_json, to_json
-from hypersphere.training._logging import make_console, show_summary
-from hypersphere.training._run import Result, Run, write_atomically
+from hypersphere.training._logging import (
+    make_console,
+    show_summary,
+    write_atomically,
+)
+from hypersphere.training._run import Result, Run
+
+# What a resumed run may have different: none of it changes what is learned.
+FREE_TO_CHANGE = {
+    "data.data_dir",
+    "eval_batch_size",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+    "keep",
+}
 
 
 class Loaded(NamedTuple):
@@ -137,12 +152,19 @@ def load(workdir: str | os.PathLike[str]) -> Loaded:
                 num_classes=shape["num_classes"],
             ),
             _build.make_loss(config.loss),
-            _build.make_optimizer(config.optim, _build.make_schedule(config.optim, 1)),
+            _build.make_optimizer(
+                config.optim, _build.make_schedule(config.optim, config.steps)
+            ),
             config,
         )
         restored = checkpoints.restore(jax.eval_shape(program.init))
     assert restored is not None  # noqa: S101  `meta` has found a checkpoint
-    return Loaded(program.model(restored[0]), config)
+    state, _, complaints = restored
+    for complaint in complaints:
+        warnings.warn(
+            f"In {folder} {complaint}; an older one was loaded.", stacklevel=2
+        )
+    return Loaded(program.model(state), config)
 
 
 def _refuse_another_config(folder: Path, config: TrainConfig) -> None:
@@ -156,8 +178,8 @@ def _refuse_another_config(folder: Path, config: TrainConfig) -> None:
         raise ValueError(f"{file} cannot be read: {error}") from error
     differences = [
         f"config.{name} is {there[name]!r} there and {value!r} now"
-        for name, value in flat(config).items()
-        if there[name] != value
+        for name, value in flat(from_json(to_json(config))).items()
+        if there[name] != value and name not in FREE_TO_CHANGE
     ]
     if differences:
         raise ValueError(
@@ -173,14 +195,16 @@ def _compare(config: TrainConfig, folder: Path) -> Result:
             "`config.compare` draws features in the plane and needs "
             f"`config.model.feature_dim=2`, got {config.model.feature_dim}."
         )
-    losses = {n: dataclasses.replace(config.loss, name=n) for n in config.compare}
-    for loss in losses.values():
-        _build.make_loss(loss)  # a misspelt name is found before the first run
-    write_atomically(folder / "config.json", to_json(config).encode())
+    singles = {}
+    for name in config.compare:  # a mistake is found before the first run
+        loss = dataclasses.replace(config.loss, name=name)
+        _build.make_loss(loss)
+        singles[name] = dataclasses.replace(config, compare=(), loss=loss)
+        check(singles[name])
     runs = {}
-    for name, loss in losses.items():
-        single = dataclasses.replace(config, compare=(), loss=loss)
+    for name, single in singles.items():
         runs[name] = train(single, folder / name)
+        write_atomically(folder / "config.json", to_json(config).encode())
     picture = folder / "plots" / "features.png"
     viz.draw_comparison({name: folder / name for name in runs}, picture)
     result = {

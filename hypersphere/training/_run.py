@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import os
 import platform
 import time
 from pathlib import Path
@@ -19,10 +18,18 @@ from flax import nnx
 from hypersphere import __version__, data, viz
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
-from hypersphere.training._logging import Reporter, make_console, show_summary
+from hypersphere.training._logging import (
+    Reporter,
+    make_console,
+    show_summary,
+    write_atomically,
+)
 from hypersphere.training._step import Program, evaluate_all, features_of
 
 Result = dict[str, Any]
+
+
+_REMEDY = "Lower `config.optim.learning_rate` in a new --workdir, or look at the data."
 
 
 class DivergedError(FloatingPointError):
@@ -59,7 +66,8 @@ class Run:
         self._images, self._test = jax.device_put((dataset.train, dataset.test))
         self._clock = time.perf_counter()
         self._seconds_before = 0.0
-        self._rates: list[tuple[int, float]] = []
+        self._first_window = (0, 0.0)  # examples and seconds, with compilation
+        self._examples, self._busy = 0, 0.0  # all others
         self._last_test: dict[str, float] = {}
         self._state = self._begin()
 
@@ -72,12 +80,12 @@ class Run:
         with Reporter(
             self._folder, name=self._folder.name, start=start, steps=config.steps
         ) as reporter:
-            for line in self._notes:
-                reporter.say(line)
             window: list[Any] = []
-            mark = time.perf_counter()
-            for step in range(start + chunk, config.steps + chunk, chunk):
-                window.append(self._train(step - chunk, chunk))
+            step, mark = start, time.perf_counter()
+            while step < config.steps:
+                count = min(chunk, config.steps - step)
+                window.append(self._train(step, count))
+                step += count
                 due = {
                     name
                     for name in ("log_every", "eval_every", "checkpoint_every")
@@ -109,15 +117,12 @@ class Run:
         }
         _write_arrays(self._folder / "features.npz", arrays)
         _write_arrays(self._folder / "kernels.npz", _kernels(model))
-        timed = self._rates[1:] or self._rates
         result = {
             "test_accuracy": test["accuracy"],
             "test_loss": test["loss"],
             "steps": config.steps,
             "seconds": round(self._seconds(), 2),
-            "examples_per_second": round(
-                sum(n for n, _ in timed) / max(sum(s for _, s in timed), 1e-9), 1
-            ),
+            "examples_per_second": self._rate(),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
             "seed": config.seed,
             "device": jax.devices()[0].device_kind,
@@ -129,22 +134,34 @@ class Run:
             },
         }
         text = json.dumps(result, indent=2) + "\n"
-        pictures = viz.draw(self._folder)
         write_atomically(self._folder / "result.json", text.encode())
-        show_summary(make_console(), result, self._folder, pictures)
+        console = make_console()
+        try:
+            pictures = viz.draw(self._folder)
+        except (ValueError, OSError) as error:
+            pictures = []
+            console.print(f"No pictures: {error} Once it is mended, they are drawn by")
+            console.print(f"python -m hypersphere.viz {self._folder}")
+        show_summary(console, result, self._folder, pictures)
         return result
 
     def _begin(self) -> Any:
         restored = self._checkpoints.restore(jax.eval_shape(self._program.init))
-        self._notes: list[str] = []
         if restored is None:
             return self._program.init()
         state, meta, complaints = restored
+        if meta["dataset"] != self._dataset_facts():
+            raise ValueError(
+                f"The data have changed since {self._folder} was begun: "
+                f"{meta['dataset']} then, {self._dataset_facts()} now. Put them back, "
+                "or choose another --workdir."
+            )
         self._seconds_before = meta["seconds"]
-        self._notes = [
-            *(f"Set aside: {complaint}." for complaint in complaints),
-            f"Resuming {self._folder} at step {int(state.step):,}.",
-        ]
+        self._examples, self._busy = meta["examples"], meta["busy"]
+        console = make_console()
+        for complaint in complaints:
+            console.print(f"Set aside: {complaint}.")
+        console.print(f"Resuming {self._folder} at step {int(state.step):,}.")
         return state
 
     def _train(self, step: int, count: int) -> Any:
@@ -178,11 +195,14 @@ class Run:
                 raise DivergedError(
                     f"The {name.replace('_', ' ')} was not finite at step {first:,} "
                     f"(in steps {step - count + 1:,} to {step:,}). The last good "
-                    f"checkpoint is kept: {last}. Lower `config.optim.learning_rate`, "
-                    "or look at the data."
+                    f"checkpoint is kept: {last}. {_REMEDY}"
                 )
         examples = count * self._config.batch_size
-        self._rates.append((examples, seconds))
+        if self._first_window[0] == 0:
+            self._first_window = (examples, seconds)
+        else:
+            self._examples += examples
+            self._busy += seconds
         means = {name: float(np.mean(values)) for name, values in joined.items()}
         return means | {
             "learning_rate": float(jnp.asarray(self._schedule(step - 1))),
@@ -194,32 +214,41 @@ class Run:
         return evaluate_all(self._program, self._state, self._test, size)
 
     def _save(self, step: int) -> None:
-        dataset = self._dataset
         meta = {
             "seconds": self._seconds(),
-            "dataset": {
-                "name": dataset.name,
-                "image_shape": list(dataset.image_shape),
-                "num_classes": dataset.num_classes,
-            },
+            "examples": self._examples,
+            "busy": self._busy,
+            "dataset": self._dataset_facts(),
         }
-        self._checkpoints.save(step, self._state, meta)
+        try:
+            self._checkpoints.save(step, self._state, meta)
+        except FloatingPointError as error:
+            raise DivergedError(f"{error} {_REMEDY}") from error
+
+    def _dataset_facts(self) -> dict[str, Any]:
+        return {
+            "name": self._dataset.name,
+            "image_shape": list(self._dataset.image_shape),
+            "num_classes": self._dataset.num_classes,
+            "train": len(self._dataset.train.labels),
+            "test": len(self._dataset.test.labels),
+        }
+
+    def _rate(self) -> float:
+        """Examples a second, without the window that compiled if there are others."""
+        examples, busy = (
+            (self._examples, self._busy) if self._examples else self._first_window
+        )
+        return round(examples / busy, 1) if busy else 0.0
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._clock
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-
-
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    savez: Any = np.savez  # its annotation takes an array for a flag
+    savez(buffer, **arrays)
     write_atomically(path, buffer.getvalue())
 
 
@@ -235,15 +264,11 @@ def _kernels(model: nnx.Module) -> dict[str, np.ndarray]:
 
 
 def _steps_per_call(config: TrainConfig, start: int) -> int:
-    """One on a CPU; else the most that every cadence and the rest is a multiple of."""
+    """One on a CPU; else the most that every cadence is a multiple of."""
     if jax.default_backend() == "cpu":
         return 1
     whole = math.gcd(
-        config.log_every,
-        config.eval_every,
-        config.checkpoint_every,
-        config.steps,
-        start,
+        config.log_every, config.eval_every, config.checkpoint_every, start
     )
     most = min(whole, config.max_steps_per_call)
     return max(n for n in range(1, most + 1) if whole % n == 0)

@@ -339,3 +339,11 @@ def test_softmax_reproduces_the_authors_loss_and_its_gradient():
     truth = golden["loss_grad"]
     atol = 1e-4 * np.abs(truth).max()
     np.testing.assert_allclose(gradient, truth, rtol=0, atol=atol)
+
+
+def test_a_margin_needs_a_similarity_that_goes_on_past_pi(as_a_user):
+    cos = jnp.zeros((1, 2))
+    with pytest.raises(TypeError, match=r"method `at_angle`.*`similarity=<"):
+        losses.ga_softmax(
+            cos, jnp.array([0]), feature_norm=jnp.ones(1), similarity=jnp.tanh
+        )

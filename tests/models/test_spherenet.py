@@ -164,6 +164,7 @@ def test_same_seed_same_network_and_another_seed_another(draw):
         (dict(num_classes=1), r"`num_classes >= 2`.*`num_classes=1`"),
         (dict(image_size=0), r"`image_size` as one number of pixels.*`image_size=0`"),
         (dict(image_size=(8, 8, 8)), r"`image_size=\(8, 8, 8\)`"),
+        (dict(feature_dim=0), r"`feature_dim` as None or at least 1.*=0`"),
         (dict(head="arc"), r"'linear' or 'angular', got `head='arc'`"),
         (dict(similarity=None, sphere_norm=True), r"similarity for `sphere_norm=True`"),
     ],

@@ -119,3 +119,10 @@ def test_similarities_are_equal_by_value_hashable_and_not_pytrees():
 def test_softness_must_be_positive(k):
     with pytest.raises(ValueError, match=r"`Sigmoid` needs a finite `k > 0`, got `k="):
         ops.Sigmoid(k=k)
+
+
+@pytest.mark.parametrize("k", [1e3, 1e8, 1e18])
+def test_a_soft_sigmoid_is_linear_past_pi_too(k):
+    theta = jnp.linspace(0, 8 * np.pi, 101)
+    straight = 1 - 2 * np.asarray(theta, float) / np.pi
+    np.testing.assert_allclose(ops.Sigmoid(k).at_angle(theta), straight, atol=1e-4)

@@ -131,3 +131,13 @@ def test_the_similarity_has_the_softness_of_the_config():
     config = small(similarity="sigmoid", k=0.2)
     model = _build.make_model(config, **SHAPE)
     assert model.stages[0][0].conv.similarity == ops.Sigmoid(0.2)
+
+
+def test_w_softmax_takes_the_authors_smoothing(draw):
+    cos, norm = jnp.tanh(draw((5, 3))), jnp.full((5, 1), 3.0)
+    labels = jnp.array([0, 1, 2, 0, 1])
+    config = training.LossConfig(name="w_softmax", label_smoothing=0.01, floor=1e-4)
+    truth = losses.softmax(norm * cos, labels, label_smoothing=0.01, floor=1e-4)
+    np.testing.assert_allclose(
+        _build.make_loss(config)((cos, norm), labels, 0), truth, rtol=1e-6
+    )

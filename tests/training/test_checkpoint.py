@@ -84,6 +84,9 @@ def test_another_model_is_an_error_that_names_a_difference(saved):
     other = {**shapes(), "more": jax.ShapeDtypeStruct((1,), jnp.float32)}
     with pytest.raises(ValueError, match=r"holds another model.*\['more'\]"):
         Checkpoints(saved).restore(other)
+    wider = {**shapes(), "half": jax.ShapeDtypeStruct((4,), jnp.bfloat16)}
+    with pytest.raises(ValueError, match=r"holds another model.*\['half'\]"):
+        Checkpoints(saved).restore(wider)
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):

@@ -90,3 +90,52 @@ def test_a_misspelt_choice_lists_what_there_is(part, name, message):
     with pytest.raises(ValueError, match=message):
         _build.make_loss(config.loss)
         _build.make_optimizer(config.optim, lambda step: 0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(schedule="piecewise"), r"boundaries` must be rising"),
+        (dict(schedule="piecewise", boundaries=(3, 3)), r"rising steps.*\(3, 3\)"),
+        (dict(schedule="piecewise", boundaries=(5, 3)), r"rising steps.*\(5, 3\)"),
+        (dict(schedule="cosine", warmup_steps=1000), r"warmup_steps` must be below"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(change, message):
+    config = training.TrainConfig(optim=training.OptimConfig(**change))
+    with pytest.raises(ValueError, match=message):
+        _config.check(config)
+
+
+@pytest.mark.parametrize(
+    ("loss", "model", "field"),
+    [
+        (dict(name="ga_softmax", label_smoothing=0.1), {}, "loss.label_smoothing"),
+        (dict(name="a_softmax", floor=1e-4), {}, "loss.floor"),
+        (dict(anneal=True), {}, "loss.anneal"),
+        (dict(similarity="linear"), {}, "loss.similarity"),
+        ({}, dict(norm_features=True, batch_norm=False), "model.norm_features"),
+    ],
+)
+def test_a_field_without_effect_is_refused(loss, model, field):
+    config = training.TrainConfig(
+        loss=training.LossConfig(**loss), model=training.ModelConfig(**model)
+    )
+    with pytest.raises(ValueError, match=rf"`config\.{field}` has no effect"):
+        _config.check(config)
+
+
+def test_features_of_one_number_are_refused():
+    config = training.TrainConfig(model=training.ModelConfig(feature_dim=1))
+    with pytest.raises(ValueError, match=r"feature_dim` must be at least 2"):
+        _config.check(config)
+
+
+def test_a_misspelt_field_inside_a_config_file_names_the_nearest():
+    with pytest.raises(AttributeError) as misspelt:
+        training.OptimConfig().learning_rat = 1.0
+    assert "`config.optim.learning_rate`" in training.describe(misspelt.value)
+    with pytest.raises(TypeError) as unknown:
+        training.TrainConfig(stpes=3)
+    assert "`config.steps`" in training.describe(unknown.value)
+    assert training.describe(ValueError("as it is")) == "as it is"

@@ -213,3 +213,56 @@ def test_a_comparison_that_cannot_be_drawn_does_not_start(
     with pytest.raises(ValueError, match=message):
         training.train(tiny, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_with_warm_up_can_be_loaded(tiny, tmp_path):
+    tiny.optim.warmup_steps, tiny.steps = 2, 3
+    training.train(tiny, tmp_path)
+    assert training.load(tmp_path).config == tiny
+
+
+def test_a_half_written_line_and_repeated_steps_leave_the_log_when_resuming(tmp_path):
+    from hypersphere.training import _logging
+
+    file = tmp_path / "metrics.jsonl"
+    lines = [f'{{"step": {step}, "loss": 1.0}}' for step in (2, 3, 4)]
+    file.write_text("\n".join(lines) + '\n{"step": 5, "lo')
+    _logging._forget_after(file, 3)
+    assert file.read_text().splitlines() == lines[:2]
+
+
+def test_data_that_have_changed_are_not_taken_for_the_same(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(_run.viz, "draw", lambda folder: [])
+    monkeypatch.setattr(_run.Run, "finish", lambda self: {})
+    training.train(tiny, tmp_path)
+    load = data.load
+    other = tiny.data.source.replace("examples=48", "examples=60")
+    monkeypatch.setattr(data, "load", lambda source, **kw: load(other, **kw))
+    with pytest.raises(ValueError, match=r"data have changed.*'train': 48.*60"):
+        training.train(tiny, tmp_path)
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_lose_the_result(
+    tiny, tmp_path, monkeypatch
+):
+    def broken(folder):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(_run.viz, "draw", broken)
+    tiny.steps = 2
+    assert training.train(tiny, tmp_path)["steps"] == 2
+    assert (tmp_path / "result.json").is_file()
+
+
+def test_harmless_fields_and_lists_do_not_stop_a_resume(finished, tiny):
+    result, folder = finished
+    same = dataclasses.replace(tiny, keep=5, log_every=1, compare=[])
+    assert training.train(same, folder) == result
+
+
+def test_a_comparison_without_its_data_leaves_the_folder_free(tiny, tmp_path):
+    tiny.compare, tiny.model.feature_dim = ("softmax", "w_softmax"), 2
+    tiny.data.source = "idx:/no/such"
+    with pytest.raises(FileNotFoundError):
+        training.train(tiny, tmp_path)
+    assert not list(tmp_path.iterdir())
