@@ -16,7 +16,7 @@ from hypersphere.training import TrainConfig
 
 
 def get_config() -> TrainConfig:
-    config = TrainConfig(steps=6_000, batch_size=128)
+    config = TrainConfig(steps=3_000, batch_size=128)
     config.log_every, config.eval_every, config.checkpoint_every = 100, 500, 500
     config.data.source = "idx:/usr/share/datasets/fashion-mnist"
     config.data.flip, config.data.pad = True, 2

@@ -89,7 +89,8 @@ class Checkpoints:
         if complaints:
             raise OSError(
                 f"No checkpoint in {self._folder} can be read: "
-                f"{'; '.join(complaints)}. Restore them from a copy, or delete the folder to start anew."
+                f"{'; '.join(complaints)}. Restore them from a copy, or delete the "
+                "folder to start anew."
             )
         return None
 

@@ -282,12 +282,11 @@ def describe(error: Exception) -> str:
         ...     print(training.describe(error)[:34])
         The config has no field `config.st
     """
-    keyword = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if isinstance(error, TypeError) and keyword:
-        return unknown_field(keyword[1])
-    if isinstance(error, AttributeError) and error.name:
-        return unknown_field(error.name)
-    return str(error)
+    field = re.search(
+        r"(?:unexpected keyword argument|Config' object has no attribute) '(\w+)'",
+        str(error),
+    )
+    return unknown_field(field[1]) if field else str(error)
 
 
 def choose(who: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -121,7 +121,7 @@ def test_softness_must_be_positive(k):
         ops.Sigmoid(k=k)
 
 
-@pytest.mark.parametrize("k", [1e3, 1e8, 1e18])
+@pytest.mark.parametrize("k", [1e5, 1e8, 1e18])
 def test_a_soft_sigmoid_is_linear_past_pi_too(k):
     theta = jnp.linspace(0, 8 * np.pi, 101)
     straight = 1 - 2 * np.asarray(theta, float) / np.pi
