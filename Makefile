@@ -25,7 +25,8 @@ lint: .venv/.installed-test
 	$(BIN)/basedpyright
 
 test-fast: .venv/.installed-test
-	$(BIN)/python -m pytest -q -m "not slow" --doctest-modules tests hypersphere
+	$(BIN)/python -m pytest -q -m "not slow" tests
+	$(BIN)/python -m pytest -q --doctest-modules hypersphere
 
 test-slow: .venv/.installed-test
 	$(BIN)/python -m pytest -q -m slow tests
@@ -34,9 +35,9 @@ test-slow: .venv/.installed-test
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python -m pytest -q -m "not slow" tests
 
-# The package alone, without any extra: it imports, and its operators and layers run.
+# The package alone, without any extra: it imports, and its layers and losses run.
 bare: .venv-bare/.installed
-	.venv-bare/bin/python -W error tests/bare.py
+	.venv-bare/bin/python -W error .ci/bare.py
 
 benchmark-quickstart: $(TRAIN_STAMP)
 	$(BIN)/python benchmarks/quickstart.py

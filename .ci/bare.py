@@ -1,4 +1,4 @@
-"""Run by `make bare` where only the package's own dependencies are installed."""
+"""For `make bare`, where only the package's own dependencies are installed."""
 
 import importlib.util
 
