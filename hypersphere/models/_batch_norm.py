@@ -1,5 +1,6 @@
 """Batch normalization whose running averages start as the experiment needs."""
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -37,7 +38,7 @@ class BatchNorm(nnx.BatchNorm):
         ...     1, averages="debiased", momentum=0.999, rngs=nnx.Rngs(0)
         ... )
         >>> _ = norm(jnp.array([[3.0], [5.0]]))
-        >>> print(norm.mean[...], norm.var[...])
+        >>> print(norm.mean[...].round(3), norm.var[...].round(3))
         [4.] [1.]
 
     References:
@@ -84,7 +85,9 @@ class BatchNorm(nnx.BatchNorm):
         # Flax has moved the average by (1 - momentum) of the way to the batch's value;
         # the average that weighs all batches so far rightly moves by the share below.
         count = self.count[...] + 1
-        share = 1 / (1 - self.momentum ** count.astype(jnp.float32))
+        # In float32, 1 - momentum**count would keep three digits of 0.001.
+        filled = -jnp.expm1(count * math.log(max(self.momentum, 1e-30)))
+        share = 1 / filled
         self.count[...] = count
         self.mean[...] = mean + share * (self.mean[...] - mean)
         self.var[...] = var + share * (self.var[...] - var)
