@@ -59,7 +59,7 @@ def ga_softmax(
         [0.21 0.59]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
         Liu et al., SphereFace, CVPR 2017, for the blend: lambda there is
         `1 / margin_weight - 1`. https://arxiv.org/abs/1704.08063
@@ -119,7 +119,7 @@ def a_softmax(
         [0.12 0.55]
 
     References:
-        Liu et al., SphereFace, CVPR 2017, Eq. (7). https://arxiv.org/abs/1704.08063
+        Liu et al., SphereFace, CVPR 2017. https://arxiv.org/abs/1704.08063
     """
     return ga_softmax(
         cos,

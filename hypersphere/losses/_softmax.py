@@ -96,7 +96,7 @@ def w_softmax(
         [0.04 0.09]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
     """
     norm = one_column("w_softmax", feature_norm, cos)

@@ -70,7 +70,7 @@ class SphereNet(nnx.Module):
         ((2, 10), (2, 32))
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 5.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
         Differs: sizes are those of the authors' code, which the paper does not give
         for every network.

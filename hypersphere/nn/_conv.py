@@ -56,7 +56,7 @@ class SphereConv(nnx.Conv):
         (1, 8, 8, 16)
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
         Differs: an int `kernel_size` is refused, which Flax takes as one axis.
     """

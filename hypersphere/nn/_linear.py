@@ -46,7 +46,7 @@ class SphereLinear(nnx.Linear):
         (2, 4)
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
     """
 
@@ -119,7 +119,7 @@ class AngularHead(nnx.Module):
         (2,)
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
     """
 

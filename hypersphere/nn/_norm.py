@@ -40,7 +40,7 @@ class SphereNorm(nnx.Module):
         (1, 8, 8, 8)
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 4.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
     """
 

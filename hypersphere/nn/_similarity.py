@@ -36,7 +36,7 @@ class LearnableSigmoid(nnx.Module):
         (8,)
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.4; start and
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017; start and
         floor are those of the authors' code. https://arxiv.org/abs/1711.03189
     """
 

@@ -83,7 +83,7 @@ def sphere_conv(
         (1, 8, 8, 16)
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
         Differs: the patch norm sums over channels before it sums over the window.
     """
@@ -166,7 +166,7 @@ def sphere_conv_general_dilated(
         (1, 8, 8, 4)
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
     """
     check_positive("sphere_conv_general_dilated", eps=eps)
@@ -251,7 +251,7 @@ def sphere_dense(
         [[0.71 1.  ]]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
     """
     check_positive("sphere_dense", eps=eps)

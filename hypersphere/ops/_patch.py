@@ -57,7 +57,7 @@ def patch_norm(
          [2.   2.45 2.45 2.  ]]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, Eq. (1).
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
     """
     check_positive("patch_norm", eps=eps)

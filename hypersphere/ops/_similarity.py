@@ -42,7 +42,7 @@ class Cosine:
         [-1.   0.5]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.2.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
     """
 
@@ -78,7 +78,7 @@ class Linear:
         [0.     0.3333 1.    ]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.2.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
         Differs: the authors' code writes 2 / pi with six digits; here it is exact.
     """
@@ -120,7 +120,7 @@ class Sigmoid:
         [0.     0.7102 1.    ]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.2.
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
         Differs: the same function written without exponentials of theta / k, which
         overflow float32 for k < 0.018.
@@ -209,9 +209,9 @@ def margin_response(
         [ 1. -1.]
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 3.2 (GA-Softmax).
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
-        Liu et al., SphereFace, CVPR 2017, Eq. (7). https://arxiv.org/abs/1704.08063
+        Liu et al., SphereFace, CVPR 2017. https://arxiv.org/abs/1704.08063
     """
     if isinstance(similarity, Cosine):
         return _cosine_margin_response(margin, cos)

@@ -30,7 +30,7 @@ def orthogonality(
         3.0
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017, section 2.5. The authors
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017 The authors
         weigh it by 1e-4. https://arxiv.org/abs/1711.03189
     """
     check_floating("orthogonality", kernel=kernel)

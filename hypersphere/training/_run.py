@@ -28,7 +28,6 @@ from hypersphere.training._step import Program, evaluate_all, features_of
 
 Result = dict[str, Any]
 
-
 _REMEDY = "Lower `config.optim.learning_rate` in a new --workdir, or look at the data."
 
 
@@ -117,12 +116,13 @@ class Run:
         }
         _write_arrays(self._folder / "features.npz", arrays)
         _write_arrays(self._folder / "kernels.npz", _kernels(model))
+        examples, busy = self._timed()
         result = {
             "test_accuracy": test["accuracy"],
             "test_loss": test["loss"],
             "steps": config.steps,
             "seconds": round(self._seconds(), 2),
-            "examples_per_second": self._rate(),
+            "examples_per_second": round(examples / busy, 1),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
             "seed": config.seed,
             "device": jax.devices()[0].device_kind,
@@ -214,10 +214,11 @@ class Run:
         return evaluate_all(self._program, self._state, self._test, size)
 
     def _save(self, step: int) -> None:
+        examples, busy = self._timed()
         meta = {
             "seconds": self._seconds(),
-            "examples": self._examples,
-            "busy": self._busy,
+            "examples": examples,
+            "busy": busy,
             "dataset": self._dataset_facts(),
         }
         try:
@@ -234,12 +235,11 @@ class Run:
             "test": len(self._dataset.test.labels),
         }
 
-    def _rate(self) -> float:
-        """Examples a second, without the window that compiled if there are others."""
-        examples, busy = (
-            (self._examples, self._busy) if self._examples else self._first_window
-        )
-        return round(examples / busy, 1) if busy else 0.0
+    def _timed(self) -> tuple[int, float]:
+        """Examples and seconds, without the compiling window if there are others."""
+        if self._examples:
+            return self._examples, self._busy
+        return self._first_window
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._clock
