@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -13,6 +14,25 @@ def check_positive(who: str, **values: float) -> None:
         if not (math.isfinite(value) and value > 0):
             raise ValueError(
                 f"`{who}` needs a finite `{name} > 0`, got `{name}={value!r}`."
+            )
+
+
+def check_fraction(who: str, **values: float) -> None:
+    """Raises unless every keyword is a number from 0 to 1."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(
+                f"`{who}` needs `0 <= {name} <= 1`, got `{name}={value!r}`."
+            )
+
+
+def check_callable(who: str, advice: str, **functions: Any) -> None:
+    """Raises unless every keyword can be called."""
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(
+                f"`{who}` needs a callable `{name}`, got `{name}={function!r}`. "
+                f"{advice}"
             )
 
 
@@ -68,4 +88,13 @@ def check_features(who: str, shape: tuple[int, ...], in_features: int) -> None:
             f"`{who}` needs `inputs.shape[-1] == in_features`, got "
             f"`inputs.shape={shape}` and `in_features={in_features}`. Features are the "
             "last axis."
+        )
+
+
+def check_mask(who: str, mask: tuple[int, ...], kernel: tuple[int, ...]) -> None:
+    """Raises unless a mask has the shape of the kernel."""
+    if mask != kernel:
+        raise ValueError(
+            f"`{who}` needs a mask in the shape of its kernel, got `mask.shape={mask}` "
+            f"and `kernel.shape={kernel}`."
         )

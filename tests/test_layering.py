@@ -12,13 +12,14 @@ ROOT = pathlib.Path(__file__).parents[1] / "hypersphere"
 # What each package may import of the others. A new package needs a row.
 ALLOWED = {
     "_checks": set(),
+    "_average": set(),
     "ops": {"_checks"},
-    "nn": {"_checks", "ops"},
-    "linen": {"_checks", "ops"},
+    "nn": {"_checks", "_average", "ops"},
+    "linen": {"_checks", "_average", "ops"},
     "losses": {"_checks", "ops"},
     "regularizers": {"_checks", "ops"},
     "optim": {"_checks", "ops"},
-    "models": {"_checks", "ops", "nn", "losses", "regularizers", "optim"},
+    "models": {"_checks", "_average", "ops", "nn", "losses", "regularizers", "optim"},
     "data": {"_checks"},
     "viz": {"_checks", "ops"},
     "evaluation": {"_checks", "ops"},
@@ -30,6 +31,7 @@ ALLOWED["training"] = set(ALLOWED) - {"linen"}
 CORE = {"jax", "numpy", "jaxtyping"}
 OUTSIDE = {
     "_checks": CORE,
+    "_average": CORE,
     "ops": CORE,
     "nn": CORE | {"flax"},
     "linen": CORE | {"flax"},

@@ -1,12 +1,13 @@
 """Batch normalization whose running averages start as the experiment needs."""
 
-import math
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+from hypersphere._average import fullness
 
 Averages = Literal["flax", "zero", "debiased"]
 
@@ -85,9 +86,7 @@ class BatchNorm(nnx.BatchNorm):
         # Flax has moved the average by (1 - momentum) of the way to the batch's value;
         # the average that weighs all batches so far rightly moves by the share below.
         count = self.count[...] + 1
-        # In float32, 1 - momentum**count would keep three digits of 0.001.
-        filled = -jnp.expm1(count * math.log(max(self.momentum, 1e-30)))
-        share = 1 / filled
+        share = 1 / fullness(count, self.momentum)
         self.count[...] = count
         self.mean[...] = mean + share * (self.mean[...] - mean)
         self.var[...] = var + share * (self.var[...] - var)

@@ -1,9 +1,17 @@
 """Flax NNX layers: parameters plus one call to a function of `hypersphere.ops`."""
 
-from hypersphere.nn._conv import SphereConv as SphereConv
+from hypersphere.nn._conv import (
+    DecoupledConv as DecoupledConv,
+    SphereConv as SphereConv,
+)
 from hypersphere.nn._linear import (
     AngularHead as AngularHead,
     SphereLinear as SphereLinear,
 )
 from hypersphere.nn._norm import SphereNorm as SphereNorm
-from hypersphere.nn._similarity import LearnableSigmoid as LearnableSigmoid
+from hypersphere.nn._similarity import (
+    LearnableSigmoid as LearnableSigmoid,
+    SharpenedCosine as SharpenedCosine,
+)
+from hypersphere.nn._transpose import SphereConvTranspose as SphereConvTranspose
+from hypersphere.ops import max_abs_pool as max_abs_pool

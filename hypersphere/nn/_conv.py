@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from hypersphere import ops
+from hypersphere._average import fullness
 from hypersphere._checks import (
+    check_callable,
     check_features,
+    check_fraction,
     check_groups,
     check_kernel_size,
     check_positive,
@@ -16,11 +21,148 @@ from hypersphere._checks import (
 from hypersphere.nn._similarity import Similarity, make_similarity
 
 
-class SphereConv(nnx.Conv):
+class DecoupledConv(nnx.Conv):
+    """`nnx.Conv` whose answer's size and angle are chosen apart: h(|x|) g(theta).
+
+    A shell around `ops.decoupled_conv_general_dilated`; the bias, if there is one, is
+    added to the answer. A magnitude with a radius learns one per filter,
+    `rho = (radius^2 + 1e-4) mu`, in units of mu, the mean length of all patches: that
+    of the batch while training, a running mean in evaluation, as batch normalization
+    has it. `model.train()` and `model.eval()` switch between the two.
+
+    Args:
+        in_features: Features of the input, on its last axis.
+        out_features: Number of filters.
+        kernel_size: The window, one entry per spatial axis.
+        strides: Steps of the window, in pixels.
+        magnitude: The function h: one of `ops.magnitudes`, or your own.
+        similarity: The function g from cosines in [-1, 1] to responses: an object
+            such as `ops.Linear()`, any function of yours, or a module class such as
+            `nn.LearnableSigmoid` (or a partial of it), which is instantiated with
+            `(out_features, rngs=rngs)`.
+        weighted: Whether a filter's length multiplies its answers.
+        momentum: Of the running mean, from 0 to 1, dimensionless.
+        use_running_average: Whether to use the running mean and leave it as it is.
+        eps: The smallest length that counts, in the units of the input; positive.
+        rngs: Random keys for the parameters.
+        conv_arguments: Every other argument of `nnx.Conv`, as for `nn.SphereConv`.
+
+    Raises:
+        TypeError: If `kernel_size` is an int, or `similarity` or `magnitude` is not
+            callable.
+        ValueError: If the groups do not divide the features, `eps` is not positive,
+            `momentum` is out of range, or the input of a call has other features than
+            `in_features`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from hypersphere import nn, ops
+        >>> conv = nn.DecoupledConv(
+        ...     3, 16, (3, 3), magnitude=ops.magnitudes.Ball(), rngs=nnx.Rngs(0)
+        ... )
+        >>> conv(jnp.ones((1, 8, 8, 3))).shape
+        (1, 8, 8, 16)
+
+    References:
+        Liu et al., Decoupled Networks, CVPR 2018. https://arxiv.org/abs/1804.08071
+        Differs: the running mean is divided by how full it is, so that evaluation is
+        right from the first step on. Unit filters are kept by the optimizer, if at
+        all, and not by the layer.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: Sequence[int],
+        strides: int | Sequence[int] | None = 1,
+        *,
+        magnitude: Any = ops.magnitudes.Tanh(),
+        similarity: Similarity = ops.Cosine(),
+        weighted: bool = False,
+        momentum: float = 0.999,
+        use_running_average: bool = False,
+        eps: float = 1e-2,
+        rngs: nnx.Rngs,
+        **conv_arguments: Any,
+    ):
+        who = type(self).__name__
+        groups = conv_arguments.get("feature_group_count", 1)
+        check_groups(who, groups, in_features, out_features)
+        check_positive(who, eps=eps)
+        check_fraction(who, momentum=momentum)
+        check_callable(who, "Pass one of `ops.magnitudes`.", magnitude=magnitude)
+        super().__init__(
+            in_features,
+            out_features,
+            check_kernel_size(who, kernel_size),
+            strides,
+            rngs=rngs,
+            **conv_arguments,
+        )
+        self.similarity = make_similarity(who, similarity, out_features, rngs)
+        self.magnitude = magnitude
+        self.weighted = weighted
+        self.eps = eps
+        self.radius = nnx.data(None)
+        if getattr(magnitude, "uses_radius", False):
+            self.radius = nnx.Param(jnp.ones(out_features, self.param_dtype))
+            self.mean = nnx.BatchStat(jnp.zeros(()))
+            self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))
+            self.momentum = momentum
+            self.use_running_average = use_running_average
+        # Flax calls `self.conv_general_dilated`; an attribute of the instance would
+        # hide the method below. A method, and not a function that holds the
+        # similarity, keeps a learned similarity's parameters in the layer's state.
+        self.dot_products = self.conv_general_dilated
+        del self.conv_general_dilated
+
+    def __call__(
+        self, inputs: Float[Array, "..."], *args: Any, **kwargs: Any
+    ) -> Float[Array, "..."]:
+        """Answers to inputs (*batch, *spatial, in_features), as `nnx.Conv`."""
+        check_features(type(self).__name__, inputs.shape, self.in_features)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
+        """What Flax calls in place of `lax.conv_general_dilated`."""
+        return ops.decoupled_conv_general_dilated(
+            *args,
+            **kwargs,
+            magnitude=self.magnitude if self.radius is None else self._magnitude,
+            similarity=self.similarity,
+            weighted=self.weighted,
+            eps=self.eps,
+            mask=self.mask,
+            conv_general_dilated=self.dot_products,
+        )
+
+    def _magnitude(self, norm: Array, *, radius: Any) -> Array:
+        """The magnitude at the learned radius."""
+        del radius
+        units = jnp.square(self.radius[...].astype(norm.dtype)) + 1e-4
+        units = jnp.reshape(units, (1,) * (norm.ndim - 1) + (-1,))
+        return self.magnitude(norm, radius=units * self._mean_norm(norm))
+
+    def _mean_norm(self, norm: Array) -> Array:
+        """Of the batch while training, and kept; the running mean in evaluation."""
+        if self.use_running_average:
+            return jnp.where(self.count[...] > 0, self.mean[...], 1)
+        mean = jnp.mean(norm)
+        count = self.count[...] + 1
+        share = (1 - self.momentum) / fullness(count, self.momentum)
+        kept = jax.lax.stop_gradient(mean).astype(self.mean[...].dtype)
+        self.mean[...] = self.mean[...] + share * (kept - self.mean[...])
+        self.count[...] = count
+        return mean
+
+
+class SphereConv(DecoupledConv):
     """`nnx.Conv` that answers with the angle between each filter and each patch.
 
-    A shell around `ops.sphere_conv_general_dilated`; the bias, if there is one, is
-    added to the response.
+    The decoupled convolution of constant magnitude. The bias, if there is one, is added
+    to the response.
 
     Args:
         in_features: Features of the input, on its last axis.
@@ -73,39 +215,14 @@ class SphereConv(nnx.Conv):
         rngs: nnx.Rngs,
         **conv_arguments: Any,
     ):
-        groups = conv_arguments.get("feature_group_count", 1)
-        check_groups("SphereConv", groups, in_features, out_features)
-        check_positive("SphereConv", eps=eps)
         super().__init__(
             in_features,
             out_features,
-            check_kernel_size("SphereConv", kernel_size),
+            kernel_size,
             strides,
+            magnitude=ops.magnitudes.Sphere(),
+            similarity=similarity,
+            eps=eps,
             rngs=rngs,
             **conv_arguments,
-        )
-        self.similarity = make_similarity("SphereConv", similarity, out_features, rngs)
-        self.eps = eps
-        # Flax calls `self.conv_general_dilated`; an attribute of the instance would
-        # hide the method below. A method, and not a function that holds the
-        # similarity, keeps a learned similarity's parameters in the layer's state.
-        self.dot_products = self.conv_general_dilated
-        del self.conv_general_dilated
-
-    def __call__(
-        self, inputs: Float[Array, "..."], *args: Any, **kwargs: Any
-    ) -> Float[Array, "..."]:
-        """Responses to inputs (*batch, *spatial, in_features), as `nnx.Conv`."""
-        check_features("SphereConv", inputs.shape, self.in_features)
-        return super().__call__(inputs, *args, **kwargs)
-
-    def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
-        """What Flax calls in place of `lax.conv_general_dilated`."""
-        return ops.sphere_conv_general_dilated(
-            *args,
-            **kwargs,
-            similarity=self.similarity,
-            eps=self.eps,
-            mask=self.mask,
-            conv_general_dilated=self.dot_products,
         )

@@ -77,14 +77,10 @@ class SphereLinear(nnx.Linear):
         check_features("SphereLinear", inputs.shape, self.in_features)
         return super().__call__(inputs, *args, **kwargs)
 
-    def dot_general(
-        self, inputs: Array, kernel: Array, dimension_numbers: Any, **kwargs: Any
-    ) -> Array:
+    def dot_general(self, *args: Any, **kwargs: Any) -> Array:
         """What Flax calls in place of `lax.dot_general`."""
-        del dimension_numbers  # nnx.Linear contracts the last axis with the first
-        return ops.sphere_dense(
-            inputs,
-            kernel,
+        return ops.sphere_dot_general(
+            *args,
             **kwargs,
             similarity=self.similarity,
             eps=self.eps,

@@ -112,13 +112,9 @@ class _Spherical:
             conv_general_dilated=self._layer.conv_general_dilated,
         )
 
-    def dot_general(
-        self, inputs: Array, kernel: Array, dimension_numbers: Any, **kwargs: Any
-    ) -> Array:
-        del dimension_numbers  # nnx.Linear contracts the last axis with the first
-        return ops.sphere_dense(
-            inputs,
-            kernel,
+    def dot_general(self, *args: Any, **kwargs: Any) -> Array:
+        return ops.sphere_dot_general(
+            *args,
             **kwargs,
             **self._answer,
             dot_general=self._layer.dot_general,

@@ -4,12 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from hypersphere import ops
-from hypersphere._checks import check_features
+from hypersphere._checks import check_callable, check_features, check_positive
 
 Similarity: TypeAlias = Callable[..., Any]
 
@@ -58,16 +59,82 @@ class LearnableSigmoid(nnx.Module):
         return ops.sigmoid(cos, k=k)
 
 
+class SharpenedCosine(nnx.Module):
+    """`ops.sharpened_cosine` with a power per filter and a damping, both learned.
+
+    The power is `p = abs(raw) + 0.1`, the damping `q = exp(log_q)`, one for the layer.
+    Made for layers without activation and normalization, followed by
+    `nn.max_abs_pool`; its authors' floor under the norm is `eps=1e-3`.
+
+    Args:
+        features: How many filters, the length of the last axis of the cosines.
+        init: Where the powers start: drawn evenly between these two.
+        q: Where the damping starts, in the units of the input, positive.
+        rngs: Random keys for the parameters.
+
+    Raises:
+        ValueError: If `q` is not positive and finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from hypersphere import nn
+        >>> conv = nn.SphereConv(
+        ...     3, 8, (3, 3), similarity=nn.SharpenedCosine, eps=1e-3, rngs=nnx.Rngs(0)
+        ... )
+        >>> nn.max_abs_pool(conv(jnp.ones((1, 8, 8, 3))), (2, 2), (2, 2)).shape
+        (1, 4, 4, 8)
+
+    References:
+        Pisoni, Sharpened cosine similarity.
+        https://github.com/brohrer/sharpened-cosine-similarity
+        Differs: abs(raw) + 0.1 instead of a clamp at 0.1, below which nothing is
+        learned any more.
+    """
+
+    takes_norm = True  # a similarity that is called with the patches' length too
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        init: tuple[float, float] = (1.0, 3.0),
+        q: float = 1e-3,
+        rngs: nnx.Rngs,
+    ):
+        check_positive("SharpenedCosine", q=q)
+        low, high = init
+        powers = jax.random.uniform(rngs.params(), (features,), minval=low, maxval=high)
+        self.raw = nnx.Param(powers - 0.1)
+        self.log_q = nnx.Param(jnp.log(jnp.full((), q, jnp.float32)))
+
+    @property
+    def p(self) -> Float[Array, " features"]:
+        """The power of each filter, at least 0.1."""
+        return jnp.abs(self.raw[...]) + 0.1
+
+    def __call__(
+        self,
+        cos: Float[Array, "... features"],
+        norm: Float[Array, "..."] | None = None,
+    ) -> Float[Array, "... features"]:
+        """The response to cosines in [-1, 1], in their shape and dtype."""
+        check_features("SharpenedCosine", cos.shape, self.raw.shape[0])
+        p = jnp.reshape(self.p, (1,) * (cos.ndim - 1) + (-1,))
+        q = jnp.exp(self.log_q[...])
+        return ops.sharpened_cosine(cos, p=p, q=q, norm=norm)
+
+
 def make_similarity(
     who: str, similarity: Similarity, features: int, rngs: nnx.Rngs
 ) -> Similarity:
     """The layer's own similarity: a class (or a partial of one) is instantiated."""
-    if not callable(similarity):
-        raise TypeError(
-            f"`{who}` needs `similarity` to be callable on cosines, got "
-            f"`similarity={similarity!r}`. Pass a function or an object such as "
-            "`ops.Cosine()`, or `nn.LearnableSigmoid` for one with parameters."
-        )
+    check_callable(
+        who,
+        "Pass a function of cosines, an object such as `ops.Cosine()`, or "
+        "`nn.LearnableSigmoid` for one with parameters.",
+        similarity=similarity,
+    )
     is_partial = isinstance(similarity, functools.partial)
     made = similarity.func if is_partial else similarity
     if not isinstance(made, type):

@@ -4,6 +4,7 @@ Angles are in radians. `eps` is the smallest length that counts, in the units of
 input.
 """
 
+from hypersphere.ops import magnitudes as magnitudes
 from hypersphere.ops._angles import (
     angle as angle,
     arcsin as arcsin,
@@ -14,14 +15,25 @@ from hypersphere.ops._angles import (
 from hypersphere.ops._conv import (
     sphere_conv as sphere_conv,
     sphere_conv_general_dilated as sphere_conv_general_dilated,
+)
+from hypersphere.ops._decoupled import (
+    decoupled_conv as decoupled_conv,
+    decoupled_conv_general_dilated as decoupled_conv_general_dilated,
+)
+from hypersphere.ops._dense import (
     sphere_dense as sphere_dense,
+    sphere_dot_general as sphere_dot_general,
 )
 from hypersphere.ops._patch import patch_norm as patch_norm
+from hypersphere.ops._pool import max_abs_pool as max_abs_pool
 from hypersphere.ops._similarity import (
     Cosine as Cosine,
     Linear as Linear,
     Sigmoid as Sigmoid,
     Similarity as Similarity,
+    SquaredCosine as SquaredCosine,
     margin_response as margin_response,
+    sharpened_cosine as sharpened_cosine,
     sigmoid as sigmoid,
 )
+from hypersphere.ops._transpose import sphere_conv_transpose as sphere_conv_transpose

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
+from hypersphere.ops._elementary import inverse_root, root
 
 # The largest slope of `arcsin`, and minus that of `angle`: reached 5e-7 from a pole.
 MAX_SLOPE = 1e3
@@ -33,9 +34,16 @@ def scaled(x: Array, *, eps: float) -> Array:
     return x.astype(accumulation_dtype(x)) * square_scale(eps)
 
 
-def scaled_norm(squares: Array, *, eps: float) -> Array:
-    """The length, times `square_scale(eps)`, from a sum of squares of `scaled`."""
-    return jnp.sqrt(squares + (square_scale(eps) * eps) ** 2)
+def length(squares: Array, *, eps: float) -> Array:
+    """The length, in the units of the input, from a sum of squares of `scaled`."""
+    scale = square_scale(eps)
+    return jnp.sqrt(squares + (scale * eps) ** 2) / scale
+
+
+def inverse_length(squares: Array, *, eps: float) -> Array:
+    """One over `length`, with a gradient that holds wherever the length does."""
+    scale = square_scale(eps)
+    return inverse_root(squares + (scale * eps) ** 2) * scale
 
 
 def l2_norm(
@@ -74,7 +82,7 @@ def l2_norm(
     check_positive("l2_norm", eps=eps)
     check_floating("l2_norm", x=x)
     squares = _sum_of_squares(scaled(x, eps=eps), axis, keepdims=keepdims)
-    return (scaled_norm(squares, eps=eps) / square_scale(eps)).astype(x.dtype)
+    return length(squares, eps=eps).astype(x.dtype)
 
 
 def _sum_of_squares(x: Array, axis: int | Sequence[int], *, keepdims: bool) -> Array:
@@ -109,9 +117,9 @@ def unit(
     """
     check_positive("unit", eps=eps)
     check_floating("unit", x=x)
-    wide = scaled(x, eps=eps)
-    squares = _sum_of_squares(wide, axis, keepdims=True)
-    return (wide / scaled_norm(squares, eps=eps)).astype(x.dtype)
+    squares = _sum_of_squares(scaled(x, eps=eps), axis, keepdims=True)
+    per_length = inverse_length(squares, eps=eps)
+    return (x.astype(per_length.dtype) * per_length).astype(x.dtype)
 
 
 @jax.custom_jvp
@@ -198,7 +206,7 @@ def _arc(x: Array) -> tuple[Array, Array]:
     size = jnp.minimum(jnp.abs(x.astype(jnp.float32)), 1)
     is_far = size > 0.5
     square = jnp.where(is_far, (1 - size) / 2, jnp.square(size))
-    root = jnp.where(is_far, jnp.sqrt(square), size)
+    sine = jnp.where(is_far, root(square), size)
     series = jnp.full_like(square, 4.2163199048e-2)
     for coefficient in (
         2.4181311049e-2,
@@ -207,14 +215,14 @@ def _arc(x: Array) -> tuple[Array, Array]:
         1.6666752422e-1,
     ):
         series = series * square + coefficient
-    return (root + root * square * series) * jnp.where(is_far, 2.0, 1.0), is_far
+    return (sine + sine * square * series) * jnp.where(is_far, 2.0, 1.0), is_far
 
 
 def inverse_sine_of(cos: Array) -> Array:
     """1 / sin(theta) for `cos = cos(theta)`, at most `MAX_SLOPE`."""
     wide = cos.astype(accumulation_dtype(cos))
     squared = jnp.maximum((1 - wide) * (1 + wide), MAX_SLOPE**-2)
-    return jax.lax.rsqrt(squared).astype(cos.dtype)
+    return inverse_root(squared).astype(cos.dtype)
 
 
 @arcsin.defjvp

@@ -1,32 +1,17 @@
-"""Convolutions and products that answer with the angle between filter and input."""
+"""Convolutions that answer with the angle between filter and patch."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from hypersphere._checks import check_floating, check_positive
-from hypersphere.ops._angles import (
-    clip_cosine,
-    scaled,
-    scaled_norm,
-    square_scale,
-    unit,
-)
-from hypersphere.ops._patch import (
-    Padding,
-    box_norm,
-    channels_last,
-    explicit_padding,
-    per_axis,
-    take,
-)
+from hypersphere.ops._answer import ResponseFunction
+from hypersphere.ops._decoupled import decoupled_conv, decoupled_conv_general_dilated
+from hypersphere.ops._patch import Padding
 from hypersphere.ops._similarity import Cosine
-
-ResponseFunction: TypeAlias = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+from hypersphere.ops.magnitudes import Sphere
 
 
 def sphere_conv(
@@ -87,21 +72,19 @@ def sphere_conv(
         https://arxiv.org/abs/1711.03189
         Differs: the patch norm sums over channels before it sums over the window.
     """
-    rank = x.ndim - 2
-    _check_conv_shapes(x, kernel, feature_group_count)
-    return sphere_conv_general_dilated(
+    return decoupled_conv(
         x,
         kernel,
-        per_axis(strides, rank, "strides"),
-        padding,
-        lhs_dilation=per_axis(input_dilation, rank, "input_dilation"),
-        rhs_dilation=per_axis(kernel_dilation, rank, "kernel_dilation"),
-        dimension_numbers=channels_last(x.ndim),
+        magnitude=Sphere(),
+        similarity=similarity,
+        strides=strides,
+        padding=padding,
+        input_dilation=input_dilation,
+        kernel_dilation=kernel_dilation,
         feature_group_count=feature_group_count,
+        eps=eps,
         precision=precision,
         preferred_element_type=preferred_element_type,
-        similarity=similarity,
-        eps=eps,
     )
 
 
@@ -169,164 +152,22 @@ def sphere_conv_general_dilated(
         Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
     """
-    check_positive("sphere_conv_general_dilated", eps=eps)
-    check_floating("sphere_conv_general_dilated", lhs=lhs, rhs=rhs)
-    numbers = lax.conv_dimension_numbers(lhs.shape, rhs.shape, dimension_numbers)
-    window = take(rhs.shape, numbers.rhs_spec[2:])
-    geometry = dict(
-        window_strides=tuple(window_strides),
-        padding=explicit_padding(
-            padding,
-            take(lhs.shape, numbers.lhs_spec[2:]),
-            window,
-            window_strides,
-            lhs_dilation,
-            rhs_dilation,
-        ),
-        lhs_dilation=tuple(lhs_dilation or (1,) * len(window)),
-        rhs_dilation=tuple(rhs_dilation or (1,) * len(window)),
-    )
-    convolve = {
-        **geometry,
-        "dimension_numbers": numbers,
-        "feature_group_count": feature_group_count,
-        "batch_group_count": batch_group_count,
-    }
-    filter_axes = tuple(a for a in range(rhs.ndim) if a != numbers.rhs_spec[0])
-    dot_dtype = _dot_dtype(lhs.dtype)
-    dots = conv_general_dilated(
-        lhs.astype(dot_dtype),
-        unit(rhs, axis=filter_axes, eps=eps).astype(dot_dtype),
+    return decoupled_conv_general_dilated(
+        lhs,
+        rhs,
+        window_strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers,
+        feature_group_count=feature_group_count,
+        batch_group_count=batch_group_count,
         precision=precision,
-        preferred_element_type=_answer_dtype(dot_dtype, preferred_element_type),
-        **convolve,
-        **({} if out_sharding is None else {"out_sharding": out_sharding}),
+        preferred_element_type=preferred_element_type,
+        out_sharding=out_sharding,
+        magnitude=Sphere(),
+        similarity=similarity,
+        eps=eps,
+        mask=mask,
+        conv_general_dilated=conv_general_dilated,
     )
-    if mask is None and batch_group_count == 1:
-        norms = box_norm(lhs, window, numbers, feature_group_count, geometry, eps)
-        norms = _spread_groups(norms, numbers.out_spec[1], dots.shape)
-    else:
-        weights = jnp.ones_like(rhs) if mask is None else jnp.asarray(mask)
-        norms = _conv_norm(lhs, weights, convolve, eps)
-    per_norm = square_scale(eps) / norms
-    return _respond(dots, per_norm, similarity, preferred_element_type or lhs.dtype)
-
-
-def sphere_dense(
-    x: Float[Array, "... in_features"],
-    kernel: Float[Array, "in_features out_features"],
-    *,
-    similarity: ResponseFunction = Cosine(),
-    eps: float = 1e-2,
-    precision: lax.PrecisionLike = None,
-    preferred_element_type: jax.typing.DTypeLike | None = None,
-    out_sharding: Any = None,
-    dot_general: Callable[..., Array] = lax.dot_general,
-) -> Float[Array, "... out_features"]:
-    """Matrix product that answers with the angle between each column and each vector.
-
-    Args:
-        x: Vectors along the last axis.
-        kernel: One column per out feature.
-        similarity: The function g from cosines in [-1, 1] to responses.
-        eps: The smallest length that counts, in the units of the input; positive.
-        precision: As in `jax.lax.dot_general`.
-        preferred_element_type: The dtype of the result, by default that of `x`.
-        out_sharding: As in `jax.lax.dot_general`.
-        dot_general: What computes the dot products.
-
-    Returns:
-        Responses: with one of the similarities here, in [-1, 1].
-
-    Raises:
-        TypeError: If an array is not real floating point.
-        ValueError: If shapes do not fit, or `eps` is not positive and finite.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from hypersphere import ops
-        >>> x = jnp.array([[1.0, 1.0]])
-        >>> kernel = jnp.array([[1.0, 3.0], [0.0, 3.0]])
-        >>> print(ops.sphere_dense(x, kernel, eps=1e-3).round(2))
-        [[0.71 1.  ]]
-
-    References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
-        https://arxiv.org/abs/1711.03189
-    """
-    check_positive("sphere_dense", eps=eps)
-    check_floating("sphere_dense", x=x, kernel=kernel)
-    if kernel.ndim != 2 or x.ndim < 1 or x.shape[-1] != kernel.shape[0]:
-        raise ValueError(
-            "`sphere_dense` needs `kernel.ndim == 2` and `x.shape[-1] == "
-            f"kernel.shape[0]`, got `x.shape={x.shape}` and "
-            f"`kernel.shape={kernel.shape}`."
-        )
-    dot_dtype = _dot_dtype(x.dtype)
-    dots = dot_general(
-        x.astype(dot_dtype),
-        unit(kernel, axis=0, eps=eps).astype(dot_dtype),
-        (((x.ndim - 1,), (0,)), ((), ())),
-        precision=precision,
-        preferred_element_type=_answer_dtype(dot_dtype, preferred_element_type),
-        **({} if out_sharding is None else {"out_sharding": out_sharding}),
-    )
-    squares = jnp.sum(jnp.square(scaled(x, eps=eps)), axis=-1, keepdims=True)
-    per_norm = square_scale(eps) / scaled_norm(squares, eps=eps)
-    return _respond(dots, per_norm, similarity, preferred_element_type or x.dtype)
-
-
-def _respond(
-    dots: Array, per_norm: Array, similarity: ResponseFunction, dtype: Any
-) -> Array:
-    """The response to dot products of unit filters with patches, before the norm."""
-    return similarity(clip_cosine(dots * per_norm)).astype(dtype)
-
-
-def _conv_norm(
-    lhs: Array, weights: Array, convolve: dict[str, Any], eps: float
-) -> Array:
-    """Patch norms, scaled, through one mask per filter: a convolution of squares."""
-    squares = jnp.square(scaled(lhs, eps=eps))
-    sums = lax.conv_general_dilated(
-        squares,
-        weights.astype(squares.dtype),
-        precision=lax.Precision.HIGHEST,
-        **convolve,
-    )
-    return scaled_norm(sums, eps=eps)
-
-
-def _spread_groups(norms: Array, axis: int, shape: tuple[int, ...]) -> Array:
-    """One channel per group becomes one per filter, or stays one to be broadcast."""
-    groups = norms.shape[axis]
-    return norms if groups == 1 else jnp.repeat(norms, shape[axis] // groups, axis)
-
-
-def _dot_dtype(dtype: Any) -> Any:
-    """What to multiply in: float32 for float16, whose dot products overflow."""
-    # Before 0.10, JAX cannot differentiate a float16 convolution that answers in
-    # float32 (`preferred_element_type`), so the operands are widened instead.
-    return jnp.float32 if dtype == jnp.float16 else dtype
-
-
-def _answer_dtype(dot_dtype: Any, preferred: Any) -> Any:
-    """What dot products come in: wider than the operands only where it was asked."""
-    return jnp.promote_types(dot_dtype, preferred or dot_dtype)
-
-
-def _check_conv_shapes(x: Array, kernel: Array, groups: int) -> None:
-    fits = (
-        x.ndim >= 3
-        and kernel.ndim == x.ndim
-        and groups >= 1
-        and kernel.shape[-2] * groups == x.shape[-1]
-        and kernel.shape[-1] % groups == 0
-    )
-    if not fits:
-        raise ValueError(
-            "`sphere_conv` needs `x` (batch, *spatial, in_features) and `kernel` "
-            "(*window, in_features / feature_group_count, out_features), with groups "
-            f"that divide both feature counts, got `x.shape={x.shape}`, "
-            f"`kernel.shape={kernel.shape}` and `feature_group_count={groups}`."
-        )

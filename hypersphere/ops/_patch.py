@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_kernel_size, check_positive
-from hypersphere.ops._angles import scaled, scaled_norm, square_scale
+from hypersphere.ops._angles import length, scaled
 
 Padding: TypeAlias = str | Sequence[tuple[int, int]]
 
@@ -80,11 +80,11 @@ def patch_norm(
         rhs_dilation=dilation,
     )
     numbers = channels_last(x.ndim)
-    norms = box_norm(x, window, numbers, feature_group_count, geometry, eps)
-    return norms / square_scale(eps)
+    squares = box_sum(x, window, numbers, feature_group_count, geometry, eps)
+    return length(squares, eps=eps)
 
 
-def box_norm(
+def box_sum(
     lhs: Array,
     window: tuple[int, ...],
     numbers: lax.ConvDimensionNumbers,
@@ -92,7 +92,7 @@ def box_norm(
     geometry: dict[str, Any],
     eps: float,
 ) -> Array:
-    """Patch norms, scaled, in the output's layout, one channel per group."""
+    """Sums of squares, scaled, in the output's layout, one channel per group."""
     channel = numbers.lhs_spec[1]
     grouped = (*lhs.shape[:channel], groups, -1, *lhs.shape[channel + 1 :])
     squares = jnp.sum(
@@ -118,7 +118,7 @@ def box_norm(
     to_output = [0] * lhs.ndim
     for source, target in zip(numbers.lhs_spec, numbers.out_spec, strict=True):
         to_output[target] = source
-    return scaled_norm(lax.transpose(sums, to_output), eps=eps)
+    return lax.transpose(sums, to_output)
 
 
 def take(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, ...]:

@@ -11,7 +11,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_positive
-from hypersphere.ops._angles import angle, arcsin, clip_cosine, inverse_sine_of
+from hypersphere.ops._angles import (
+    accumulation_dtype,
+    angle,
+    arcsin,
+    clip_cosine,
+    inverse_sine_of,
+)
+from hypersphere.ops._elementary import tanh
 
 
 @runtime_checkable
@@ -147,7 +154,83 @@ class Sigmoid:
         Returns:
             One at zero, never rising.
         """
-        return _s_curve(math.pi / 2 - theta, self.k, tanh=_monotone_tanh)
+        rate, top = _s_curve_scales(jnp.asarray(self.k, theta.dtype))
+        return _monotone_tanh((math.pi / 2 - theta) * rate) * top
+
+
+@dataclasses.dataclass(frozen=True)
+class SquaredCosine:
+    """The square of the cosine, with its sign: g(theta) = sign(cos) cos^2.
+
+    Called on cosines (any shape, in [-1, 1]) it returns responses in [-1, 1], same
+    shape and dtype.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> print(ops.SquaredCosine()(jnp.array([-0.5, 0.0, 1.0])))
+        [-0.25  0.    1.  ]
+
+    References:
+        Liu et al., Decoupled Networks, CVPR 2018. https://arxiv.org/abs/1804.08071
+    """
+
+    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1]."""
+        return clip_cosine(cos * jnp.abs(cos))
+
+    def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Continued downwards as `Cosine` is: (-1)^q g - 2q, q = floor(theta / pi).
+
+        Args:
+            theta: Radians, at least zero, any shape.
+
+        Returns:
+            One at zero, never rising, 2 less each half turn.
+        """
+        turns, rest = _half_turns(theta)
+        return self(jnp.cos(rest)) - 2 * turns
+
+
+def sharpened_cosine(
+    cos: Float[Array, "..."],
+    *,
+    p: float | Float[Array, "..."],
+    q: float | Float[Array, ""] = 0.0,
+    norm: Float[Array, "..."] | None = None,
+    floor: float = 1e-6,
+) -> Float[Array, "..."]:
+    """A power of the cosine, with its sign: sign(c) (|c| + floor)^p.
+
+    Args:
+        cos: Cosines in [-1, 1], any shape.
+        p: The power, dimensionless, positive (not checked); broadcast against `cos`.
+        q: A length, at least zero, in the units of the input, that damps the answer to
+            short patches: c is `cos * norm / (norm + q)`.
+        norm: The length of the patches, broadcast against `cos`; without it `q` does
+            nothing.
+        floor: What keeps the slope finite at c = 0, dimensionless, positive. There
+            the response jumps between `-floor**p`, 0 and `floor**p`.
+
+    Returns:
+        Responses in [-1, 1], in the shape and dtype of `cos`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> print(ops.sharpened_cosine(jnp.array([-0.5, 0.0, 1.0]), p=2.0).round(3))
+        [-0.25  0.    1.  ]
+
+    References:
+        Pisoni, Sharpened cosine similarity.
+        https://github.com/brohrer/sharpened-cosine-similarity
+        Differs: a power above one leaves |c| = 1 at 1 instead of 1 + p floor.
+    """
+    wide = cos.astype(accumulation_dtype(cos))
+    if norm is not None:
+        wide = wide * (norm / (norm + q))
+    response = jnp.sign(wide) * (jnp.abs(wide) + floor) ** p
+    return clip_cosine(response).astype(cos.dtype)
 
 
 def sigmoid(
@@ -170,15 +253,29 @@ def sigmoid(
         >>> print(ops.sigmoid(jnp.array([1.0, 0.0]), k=k))
         [1. 0.]
     """
-    return clip_cosine(_s_curve(arcsin(cos), k)).astype(cos.dtype)
+    if jnp.ndim(k) == 0:
+        return _sigmoid(cos, k)
+    # Without it the slope to `k` makes XLA store the angle and the response.
+    return jax.checkpoint(_sigmoid)(cos, jnp.asarray(k))
 
 
-def _s_curve(latitude: Array, k: float | Array, *, tanh=jnp.tanh) -> Array:
-    return tanh(latitude / (2 * k)) / tanh(math.pi / (4 * jnp.asarray(k)))
+def _sigmoid(cos: Array, k: ArrayLike) -> Array:
+    latitude = arcsin(cos)
+    rate, top = _s_curve_scales(jnp.asarray(k, accumulation_dtype(cos)))
+    if rate.ndim:
+        # The response to zero is zero for every k. Saying so keeps XLA from summing
+        # the gradient to k with a library call that wants its factors stored.
+        rate, top = (jnp.where(cos != 0, scale, 0) for scale in (rate, top))
+    return clip_cosine(tanh(latitude * rate) * top).astype(cos.dtype)
+
+
+def _s_curve_scales(k: Array) -> tuple[Array, Array]:
+    """What the latitude and its tanh are multiplied by."""
+    return 0.5 / k, 1 / jnp.tanh(math.pi / (4 * k))
 
 
 def _monotone_tanh(x: Array) -> Array:
-    # XLA's tanh, faster than this, wobbles by 4e-7 where it saturates.
+    # The rational tanh, faster than this, wobbles by 4e-7 where it saturates.
     less = jnp.expm1(-2 * jnp.abs(x))
     return jnp.sign(x) * -less / (2 + less)
 
