@@ -6,6 +6,7 @@ imported on request: they need the extra `[train]`.
 """
 
 from hypersphere import (
+    linen as linen,
     losses as losses,
     nn as nn,
     ops as ops,

@@ -63,10 +63,40 @@ def sigmoid(c, k=0.3):
     return (1 + half) / (1 - half) * top / bottom
 
 
-def sphere_conv(
+def squared_cosine(c):
+    return np.sign(c) * c * c
+
+
+def sharpened_cosine(c, p, q=0.0, norm=None, floor=1e-6):
+    if norm is not None:
+        c = c * norm / (norm + q)
+    return np.clip(np.sign(c) * (np.abs(c) + floor) ** p, -1, 1)
+
+
+# Magnitudes: of a patch's length and a radius.
+MAGNITUDES = {
+    "Sphere": lambda norm, radius, alpha=1.0: alpha,
+    "Linear": lambda norm, radius, alpha=1.0: alpha * norm,
+    "Ball": lambda norm, radius, alpha=1.0: alpha * min(norm, radius) / radius,
+    "Tanh": lambda norm, radius, alpha=1.0: alpha * math.tanh(norm / radius),
+    "Log": lambda norm, radius, alpha=1.0: alpha * math.log(1 + norm),
+    "Segment": lambda norm, radius, alpha=1.0, beta=0.5: (
+        alpha * norm if norm <= radius else beta * norm + alpha * radius - beta * radius
+    ),
+    "Mix": lambda norm, radius, alpha=1.0, beta=1.0: (
+        alpha * norm + beta * math.log(1 + norm)
+    ),
+}
+
+
+def decoupled_conv(
     x,
     kernel,
+    magnitude,
     similarity=cosine,
+    radius=1.0,
+    *,
+    weighted=False,
     strides=None,
     padding="SAME",
     input_dilation=None,
@@ -75,12 +105,13 @@ def sphere_conv(
     eps=1e-2,
     mask=None,
 ):
-    """One filter, one patch, one cosine at a time."""
+    """One filter, one patch, one cosine and one length at a time."""
     x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
     rank, filters = x.ndim - 2, kernel.shape[-1]
     ones = (1,) * rank
     per_group = kernel.shape[-2]
     mask = np.ones_like(kernel) if mask is None else np.asarray(mask, np.float64)
+    radii = np.broadcast_to(np.asarray(radius, np.float64), (filters,))
     out = None
     for position, counts, patch in patches(
         x,
@@ -99,9 +130,112 @@ def sphere_conv(
             )
             for b in range(x.shape[0]):
                 v, w = seen[b].ravel(), (kernel * mask)[..., f].ravel()
-                lengths = math.sqrt(w @ w + eps**2) * math.sqrt(v @ v + eps**2)
-                out[(b, *position, f)] = similarity(w @ v / lengths)
+                norm, size = math.sqrt(v @ v + eps**2), math.sqrt(w @ w + eps**2)
+                h = magnitude(norm, radii[f]) * (size if weighted else 1)
+                out[(b, *position, f)] = h * similarity(w @ v / (size * norm))
     return out
+
+
+def sphere_conv(x, kernel, similarity=cosine, **options):
+    """The magnitude is one; `options` are those of `decoupled_conv`."""
+    return decoupled_conv(x, kernel, lambda norm, radius: 1.0, similarity, **options)
+
+
+def conv_transpose(
+    x,
+    kernel,
+    similarity=cosine,
+    strides=None,
+    padding="SAME",
+    kernel_dilation=None,
+    *,
+    transpose_kernel=False,
+    eps=1e-2,
+    mask=None,
+):
+    """Zeros put between the pixels, then padded, then a convolution of stride one."""
+    x, kernel = np.asarray(x, np.float64), np.asarray(kernel, np.float64)
+    mask = np.ones_like(kernel) if mask is None else np.asarray(mask, np.float64)
+    rank = x.ndim - 2
+    strides, dilation = strides or (1,) * rank, kernel_dilation or (1,) * rank
+    if transpose_kernel:
+        turn = (slice(None, None, -1),) * rank
+        kernel, mask = (np.swapaxes(a[turn], -1, -2) for a in (kernel, mask))
+    pairs = [] if isinstance(padding, str) else list(padding)
+    for axis in range(rank):
+        size, s = x.shape[axis + 1], strides[axis]
+        shape = list(x.shape)
+        shape[axis + 1] = (size - 1) * s + 1
+        wide = np.zeros(shape)
+        for i in range(size):
+            np.moveaxis(wide, axis + 1, 0)[i * s] = np.moveaxis(x, axis + 1, 0)[i]
+        x = wide
+        if isinstance(padding, str):
+            reach = (kernel.shape[axis] - 1) * dilation[axis] + 1
+            # The answer's side, and how many of its pixels lie before the input's.
+            side = size * s + (max(reach - s, 0) if padding == "VALID" else 0)
+            total = side - shape[axis + 1] + reach - 1
+            low = reach - 1
+            if padding == "SAME":
+                low = min(low, (total + 1) // 2)
+            pairs.append((low, total - low))
+    return sphere_conv(
+        x,
+        kernel,
+        similarity,
+        padding=pairs,
+        kernel_dilation=dilation,
+        eps=eps,
+        mask=mask,
+    )
+
+
+def max_abs_pool(x, window, strides, padding="VALID"):
+    """Of each window the entry largest in size; of two, the positive one."""
+    x = np.asarray(x, np.float64)
+    rank = x.ndim - 2
+    if padding == "SAME":
+        padding = [
+            same_pads(x.shape[a + 1], window[a], strides[a], 1) for a in range(rank)
+        ]
+    elif padding == "VALID":
+        padding = [(0, 0)] * rank
+    x = np.pad(x, [(0, 0), *padding, (0, 0)], constant_values=np.nan)
+    counts = [(x.shape[a + 1] - window[a]) // strides[a] + 1 for a in range(rank)]
+    out = np.zeros((x.shape[0], *counts, x.shape[-1]))
+    for index in np.ndindex(out.shape):
+        where = [index[0]]
+        for a in range(rank):
+            start = index[a + 1] * strides[a]
+            where.append(slice(start, start + window[a]))
+        seen = x[(*where, index[-1])].ravel()
+        out[index] = max(seen[~np.isnan(seen)], key=lambda v: (abs(v), v))
+    return out
+
+
+def cosine_attention(query, key, value, scale, bias=None, mask=None, eps=1e-2):
+    """One batch entry, one head, one query at a time; weights come second."""
+    query, key, value = (np.asarray(a, np.float64) for a in (query, key, value))
+    batch, queries, heads, _ = query.shape
+    keys, per_group = key.shape[1], heads // key.shape[2]
+    weights = np.zeros((batch, heads, queries, keys))
+    out = np.zeros((batch, queries, heads, value.shape[-1]))
+    for b, h, i in np.ndindex(batch, heads, queries):
+        q, g = query[b, i, h], h // per_group
+        logits = np.zeros(keys)
+        for j in range(keys):
+            k = key[b, j, g]
+            lengths = math.sqrt(q @ q + eps**2) * math.sqrt(k @ k + eps**2)
+            logits[j] = scale[h] * (q @ k) / lengths
+        if bias is not None:
+            logits += np.broadcast_to(bias, weights.shape)[b, h, i]
+        if mask is not None:
+            hidden = ~np.broadcast_to(np.asarray(mask, bool), weights.shape)[b, h, i]
+            logits[hidden] = -np.inf
+        share = np.exp(logits - logits.max())
+        weights[b, h, i] = share / share.sum()
+        out[b, i, h] = weights[b, h, i] @ value[b, :, g]
+    return out, weights
 
 
 def patch_norm(x, window, strides, padding, kernel_dilation, groups, eps):

@@ -1,4 +1,7 @@
-"""What every public layer, loss and regularizer keeps to, one row for each."""
+"""What every public layer, loss, regularizer, similarity and magnitude keeps to.
+
+One row for each; a row for another mode has that behind the name.
+"""
 
 import functools
 import inspect
@@ -12,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen as flax_linen, nnx
 
-from hypersphere import losses, nn, ops, regularizers
+from hypersphere import linen, losses, nn, ops, regularizers
+from hypersphere.ops import magnitudes
 from tests import helpers, reference
 
 
@@ -37,6 +41,18 @@ def cosines(seed, size):
     return (np.tanh(size * reference.normal(3, 4, seed=seed)),)
 
 
+def norms(seed, size):
+    return (np.abs(size * reference.normal(3, 1, seed=seed)),)
+
+
+def cosines_and_norms(seed, size):
+    return (*cosines(seed, size), *norms(seed + 1, size))
+
+
+def queries_keys_values(seed, size):
+    return tuple(size * reference.normal(3, 3, 4, 2, 5, seed=seed))
+
+
 def answers(seed, size):
     """Cosines and labels, and features of the given length."""
     labels = np.random.default_rng(seed).integers(0, 4, 3)
@@ -52,10 +68,18 @@ def steps(seed, size):
     return (np.abs(1e3 * size * reference.normal(3, seed=seed)),)
 
 
+def on_norms(magnitude):
+    return lambda rngs: lambda norm: magnitude(norm, radius=2.0) * jnp.ones_like(norm)
+
+
 def on_answers(loss):
     return lambda rngs: (
         lambda cos, labels, lengths: loss(cos, labels, feature_norm=lengths)
     )
+
+
+def max_abs_pool(pool):
+    return lambda rngs: functools.partial(pool, window_shape=(2, 2), strides=(2, 1))
 
 
 ROWS = {
@@ -64,6 +88,23 @@ ROWS = {
             4, 6, (3, 2), similarity=nn.LearnableSigmoid, rngs=rngs
         ),
         images,
+    ),
+    "nn.SphereConvTranspose": Row(
+        lambda rngs: nn.SphereConvTranspose(
+            4, 6, (3, 2), strides=2, similarity=nn.SharpenedCosine, rngs=rngs
+        ),
+        images,
+    ),
+    "nn.DecoupledConv": Row(
+        lambda rngs: nn.DecoupledConv(
+            4, 6, (3, 2), weighted=True, use_running_average=True, rngs=rngs
+        ),
+        images,
+    ),
+    "nn.DecoupledConv in training": Row(
+        lambda rngs: nn.DecoupledConv(4, 6, (3, 2), rngs=rngs),
+        images,
+        per_example=False,  # the mean length is that of the batch
     ),
     "nn.SphereLinear": Row(
         lambda rngs: nn.SphereLinear(4, 6, similarity=ops.Linear(), rngs=rngs),
@@ -79,6 +120,49 @@ ROWS = {
     "nn.LearnableSigmoid": Row(
         lambda rngs: nn.LearnableSigmoid(4, rngs=rngs), cosines, sizes=(1.0, 0.0)
     ),
+    "nn.SharpenedCosine": Row(
+        lambda rngs: nn.SharpenedCosine(4, rngs=rngs), cosines_and_norms
+    ),
+    "nn.CosineAttention": Row(
+        lambda rngs: nn.CosineAttention(2, rngs=rngs), queries_keys_values
+    ),
+    "nn.max_abs_pool": Row(max_abs_pool(nn.max_abs_pool), images),
+    "linen.SphereConv": Row(
+        lambda rngs: linen.SphereConv(6, (3, 2), similarity=linen.LearnableSigmoid),
+        images,
+    ),
+    "linen.SphereConvTranspose": Row(
+        lambda rngs: linen.SphereConvTranspose(
+            6, (3, 2), strides=(2, 2), similarity=linen.SharpenedCosine
+        ),
+        images,
+    ),
+    "linen.DecoupledConv": Row(
+        lambda rngs: linen.DecoupledConv(
+            6, (3, 2), weighted=True, use_running_average=True
+        ),
+        images,
+    ),
+    "linen.DecoupledConv in training": Row(
+        lambda rngs: linen.DecoupledConv(6, (3, 2)), images, per_example=False
+    ),
+    "linen.SphereDense": Row(
+        lambda rngs: linen.SphereDense(6, similarity=ops.Linear()), features
+    ),
+    "linen.SphereNorm": Row(
+        lambda rngs: linen.SphereNorm(
+            flax_linen.Conv(6, (3, 2), use_bias=False), similarity=ops.Sigmoid()
+        ),
+        images,
+    ),
+    "linen.AngularHead": Row(lambda rngs: linen.AngularHead(6), features),
+    "linen.LearnableSigmoid": Row(
+        lambda rngs: linen.LearnableSigmoid(4), cosines, sizes=(1.0, 0.0)
+    ),
+    "linen.SharpenedCosine": Row(
+        lambda rngs: linen.SharpenedCosine(4), cosines_and_norms
+    ),
+    "linen.max_abs_pool": Row(max_abs_pool(linen.max_abs_pool), images),
     "losses.softmax": Row(
         lambda rngs: functools.partial(losses.softmax, label_smoothing=0.1, floor=1e-4),
         scores,
@@ -98,12 +182,39 @@ ROWS = {
     "ops.Cosine": Row(lambda rngs: ops.Cosine(), cosines, sizes=(1.0, 0.0)),
     "ops.Linear": Row(lambda rngs: ops.Linear(), cosines, sizes=(1.0, 0.0)),
     "ops.Sigmoid": Row(lambda rngs: ops.Sigmoid(), cosines, sizes=(1.0, 0.0)),
+    "ops.SquaredCosine": Row(
+        lambda rngs: ops.SquaredCosine(), cosines, sizes=(1.0, 0.0)
+    ),
+    "ops.magnitudes.Sphere": Row(
+        on_norms(magnitudes.Sphere()),
+        norms,
+        per_example=False,  # the same for every example
+    ),
+    "ops.magnitudes.Linear": Row(on_norms(magnitudes.Linear()), norms),
+    "ops.magnitudes.Ball": Row(on_norms(magnitudes.Ball()), norms),
+    "ops.magnitudes.Tanh": Row(on_norms(magnitudes.Tanh()), norms),
+    "ops.magnitudes.Log": Row(on_norms(magnitudes.Log()), norms),
+    "ops.magnitudes.Segment": Row(on_norms(magnitudes.Segment()), norms),
+    "ops.magnitudes.Mix": Row(on_norms(magnitudes.Mix()), norms),
 }
-MODULES = {"nn": nn, "losses": losses, "regularizers": regularizers, "ops": ops}
+MODULES = {
+    "nn": nn,
+    "linen": linen,
+    "losses": losses,
+    "regularizers": regularizers,
+    "ops": ops,
+    "ops.magnitudes": magnitudes,
+}
+# Functions of whole models: what they make of a layer has a row as that layer.
+NOT_LAYERS = {"nn.spherize", "nn.spherical_layers", "linen.spherize"}
+DRAW_NOTHING = {"nn.LearnableSigmoid", "linen.LearnableSigmoid", "nn.CosineAttention"}
 
 every_row = pytest.mark.parametrize("name", ROWS)
 per_example = [name for name, row in ROWS.items() if row.per_example]
-every_layer = pytest.mark.parametrize("name", [n for n in ROWS if n.startswith("nn.")])
+
+
+def public_name(row):
+    return row.partition(" ")[0]
 
 
 def public():
@@ -112,47 +223,80 @@ def public():
         f"{module}.{name}": value
         for module, content in MODULES.items()
         for name, value in vars(content).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        if not name.startswith("_")
+        and not isinstance(value, types.ModuleType)
+        # A file, unlike a package, has what it imports among its names.
+        and (content is not magnitudes or value.__module__ == content.__name__)
     }
+
+
+every_layer = pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in ROWS
+        if name.startswith(("nn.", "linen."))
+        and isinstance(public()[public_name(name)], type)
+    ],
+)
 
 
 def without_a_row():
-    def is_similarity(value):
+    def is_formula(name, value):
+        """Neither a similarity nor a magnitude: its own tests are in tests/ops."""
+        if name.startswith("ops.magnitudes."):
+            return not isinstance(value, type)
         is_class = isinstance(value, type) and value is not ops.Similarity
-        return is_class and issubclass(value, ops.Similarity)
+        is_similarity = is_class and issubclass(value, ops.Similarity)
+        return name.startswith("ops.") and not is_similarity
 
-    needed = {
-        name
-        for name, value in public().items()
-        if not name.startswith("ops.") or is_similarity(value)
-    }
-    return needed - set(ROWS)
+    needed = {name for name, value in public().items() if not is_formula(name, value)}
+    return needed - NOT_LAYERS - set(map(public_name, ROWS))
 
 
 def test_every_public_name_has_a_row():
     assert without_a_row() == set()
-    assert set(ROWS) <= set(public())
+    assert set(map(public_name, ROWS)) | NOT_LAYERS <= set(public())
 
 
 def test_a_public_name_without_a_row_is_noticed(monkeypatch):
     monkeypatch.setattr(losses, "new_loss", lambda cos: cos, raising=False)
     monkeypatch.setattr(ops, "Quadratic", type("Quadratic", (ops.Cosine,), {}), False)
-    assert without_a_row() == {"losses.new_loss", "ops.Quadratic"}
+    monkeypatch.setattr(linen, "NewLayer", flax_linen.Dense, raising=False)
+    assert without_a_row() == {"losses.new_loss", "ops.Quadratic", "linen.NewLayer"}
 
 
-def split(made):
-    """The parameters, and a pure function of them and the inputs."""
+def split(name, seed=0):
+    """The layer, its parameters, and a pure function of them and the inputs.
+
+    A Linen module is here what calls it with its variables. Running means stay where
+    they start.
+    """
+    made = ROWS[name].make(nnx.Rngs(seed))
+    if isinstance(made, flax_linen.Module):
+        inputs = map(jnp.asarray, ROWS[name].inputs(1, 1.0))
+        rest = made.init(jax.random.key(seed), *inputs)
+        params = rest.pop("params")
+
+        def apply(params, *inputs):
+            return made.apply({**rest, "params": params}, *inputs)
+
+        return functools.partial(apply, params), params, apply
     if not isinstance(made, nnx.Module):
-        return {}, lambda params, *inputs: made(*inputs)
-    graphdef, params = nnx.split(made)
-    return params, lambda params, *inputs: nnx.merge(graphdef, params)(*inputs)
+        return made, {}, lambda params, *inputs: made(*inputs)
+    graphdef, params, rest = nnx.split(made, nnx.Param, ...)
+
+    def apply(params, *inputs):
+        fresh = jax.tree.map(jnp.asarray, rest)  # of the trace that may write to it
+        return nnx.merge(graphdef, params, fresh)(*inputs)
+
+    return made, params, apply
 
 
 @functools.cache
 def built(name):
-    """One object per row, its parameters, and itself as a compiled pure function."""
-    made = ROWS[name].make(nnx.Rngs(0))
-    params, apply = split(made)
+    """What `split` gives, once per row, with the function compiled."""
+    made, params, apply = split(name)
     return made, params, jax.jit(apply)
 
 
@@ -167,8 +311,8 @@ def test_compiled_equals_eager_and_neither_changes_the_parameters(name):
         compiled(params, *inputs),
         eager,
     )
-    if params:
-        chex.assert_trees_all_equal(nnx.state(made), before)
+    if isinstance(made, nnx.Module):
+        chex.assert_trees_all_equal(nnx.state(made, nnx.Param), before)
 
 
 @pytest.mark.parametrize("name", per_example)
@@ -187,20 +331,21 @@ def test_an_example_does_not_know_the_rest_of_the_batch(name):
 
 @every_layer
 def test_a_seed_decides_the_parameters(name):
-    states = [nnx.state(ROWS[name].make(nnx.Rngs(seed))) for seed in (0, 0, 1)]
+    states = [split(name, seed)[1] for seed in (0, 0, 1)]
     chex.assert_trees_all_equal(states[0], states[1])
-    kernels = [
-        [leaf for path, leaf in nnx.to_flat_state(state) if path[-1] == "kernel"]
-        for state in states
-    ]
-    for one, other in zip(kernels[0], kernels[2], strict=True):
-        assert not np.array_equal(one[...], other[...])
+    leaves = [jax.tree.leaves_with_path(state) for state in states]
+    differs = {
+        jax.tree_util.keystr(path): not np.array_equal(one, other)
+        for (path, one), (_, other) in zip(leaves[0], leaves[2], strict=True)
+    }
+    assert any(differs.values()) == (name not in DRAW_NOTHING)
+    assert all(d for path, d in differs.items() if "'kernel'" in path)
 
 
 @every_row
 def test_a_second_call_is_not_traced_again(name):
-    params, apply = split(ROWS[name].make(nnx.Rngs(0)))
-    again, _ = split(ROWS[name].make(nnx.Rngs(1)))
+    _, params, apply = split(name)
+    _, again, _ = split(name, seed=1)
     chex.clear_trace_counter()
     traced_once = jax.jit(chex.assert_max_traces(apply, n=1))
     traced_once(params, *ROWS[name].inputs(1, 1.0))
@@ -244,9 +389,34 @@ def test_the_docstring_names_every_argument_and_shows_an_example(name):
     assert ">>> " in (section(docstring, "Example") or "")
     arguments = section(docstring, "Args") or ""
     function = value.__init__ if isinstance(value, type) else value
-    parameters = [p for p in inspect.signature(function).parameters if p != "self"]
+    parameters = inspect.signature(function).parameters
+    needed = [name for name in parameters if name != "self"]
     described = re.findall(r"^    (\w+): \S", arguments, re.MULTILINE)
-    assert described == parameters
+    if isinstance(value, type) and issubclass(value, flax_linen.Module):
+        inherited = options_of_flax(value)
+        needed = [name for name in needed if name not in inherited]
+        if not inherited <= {"parent", "name"}:
+            assert described.pop().endswith("_arguments")
+            summary = arguments[arguments.index("_arguments: ") :].split()
+            names = {word.strip(".,") for word in summary}
+            assert inherited <= names or "`linen.SphereConv`." in summary
+        # Fields taken by name only come in the order of the classes they are from.
+        first = [
+            p
+            for p in needed
+            if parameters[p].kind is not inspect.Parameter.KEYWORD_ONLY
+        ]
+        assert described[: len(first)] == first
+        needed, described = sorted(needed), sorted(described)
+    assert described == needed
+
+
+def options_of_flax(layer):
+    """The fields with a default that a Linen layer has from Flax."""
+    base = next(c for c in layer.__mro__ if c.__module__.startswith("flax."))
+    parameters = inspect.signature(base.__init__).parameters.values()
+    options = {p.name for p in parameters if p.default is not p.empty}
+    return options | {"parent", "name"}
 
 
 def test_a_missing_argument_of_a_docstring_is_noticed():

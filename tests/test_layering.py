@@ -13,9 +13,10 @@ ROOT = pathlib.Path(__file__).parents[1] / "hypersphere"
 ALLOWED = {
     "_checks": set(),
     "_average": set(),
+    "_select": set(),
     "ops": {"_checks"},
-    "nn": {"_checks", "_average", "ops"},
-    "linen": {"_checks", "_average", "ops"},
+    "nn": {"_checks", "_average", "_select", "ops"},
+    "linen": {"_checks", "_average", "_select", "ops"},
     "losses": {"_checks", "ops"},
     "regularizers": {"_checks", "ops"},
     "optim": {"_checks", "ops"},
@@ -23,7 +24,7 @@ ALLOWED = {
     "data": {"_checks"},
     "viz": {"_checks", "ops"},
     "evaluation": {"_checks", "ops"},
-    "__init__": {"ops", "nn", "losses", "regularizers", "optim", "models"},
+    "__init__": {"ops", "nn", "linen", "losses", "regularizers", "optim", "models"},
 }
 ALLOWED["training"] = set(ALLOWED) - {"linen"}
 
@@ -32,6 +33,7 @@ CORE = {"jax", "numpy", "jaxtyping"}
 OUTSIDE = {
     "_checks": CORE,
     "_average": CORE,
+    "_select": CORE,
     "ops": CORE,
     "nn": CORE | {"flax"},
     "linen": CORE | {"flax"},

@@ -8,11 +8,14 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_the_example_learns(as_a_user):
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+def test_the_examples_do_what_they_say(as_a_user, capsys):
+    train, spherize = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     names = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(train, "README.md", "exec"), names)
     assert float(names["loss"]) < 0.5  # chance is 2.3
+    exec(compile(spherize, "README.md", "exec"), names)
+    shown = re.findall(r"print.*  # (.*)", spherize)
+    assert capsys.readouterr().out.splitlines() == shown
 
 
 def test_every_file_and_config_that_is_named_exists():

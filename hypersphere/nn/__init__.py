@@ -1,5 +1,6 @@
 """Flax NNX layers: parameters plus one call to a function of `hypersphere.ops`."""
 
+from hypersphere.nn._attention import CosineAttention as CosineAttention
 from hypersphere.nn._conv import (
     DecoupledConv as DecoupledConv,
     SphereConv as SphereConv,
@@ -12,6 +13,10 @@ from hypersphere.nn._norm import SphereNorm as SphereNorm
 from hypersphere.nn._similarity import (
     LearnableSigmoid as LearnableSigmoid,
     SharpenedCosine as SharpenedCosine,
+)
+from hypersphere.nn._spherize import (
+    spherical_layers as spherical_layers,
+    spherize as spherize,
 )
 from hypersphere.nn._transpose import SphereConvTranspose as SphereConvTranspose
 from hypersphere.ops import max_abs_pool as max_abs_pool

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from hypersphere import ops
-from hypersphere._average import fullness
+from hypersphere._average import debiased
 from hypersphere._checks import (
     check_callable,
     check_features,
@@ -105,7 +104,7 @@ class DecoupledConv(nnx.Conv):
         self.magnitude = magnitude
         self.weighted = weighted
         self.eps = eps
-        self.radius = nnx.data(None)
+        self.radius: Any = nnx.data(None)
         if getattr(magnitude, "uses_radius", False):
             self.radius = nnx.Param(jnp.ones(out_features, self.param_dtype))
             self.mean = nnx.BatchStat(jnp.zeros(()))
@@ -141,20 +140,19 @@ class DecoupledConv(nnx.Conv):
     def _magnitude(self, norm: Array, *, radius: Any) -> Array:
         """The magnitude at the learned radius."""
         del radius
-        units = jnp.square(self.radius[...].astype(norm.dtype)) + 1e-4
-        units = jnp.reshape(units, (1,) * (norm.ndim - 1) + (-1,))
-        return self.magnitude(norm, radius=units * self._mean_norm(norm))
+        rho = ops.magnitudes.learned_radius(self.radius[...], self._mean_norm(norm))
+        return self.magnitude(
+            norm, radius=jnp.reshape(rho, (1,) * (norm.ndim - 1) + (-1,))
+        )
 
     def _mean_norm(self, norm: Array) -> Array:
         """Of the batch while training, and kept; the running mean in evaluation."""
         if self.use_running_average:
             return jnp.where(self.count[...] > 0, self.mean[...], 1)
         mean = jnp.mean(norm)
-        count = self.count[...] + 1
-        share = (1 - self.momentum) / fullness(count, self.momentum)
-        kept = jax.lax.stop_gradient(mean).astype(self.mean[...].dtype)
-        self.mean[...] = self.mean[...] + share * (kept - self.mean[...])
-        self.count[...] = count
+        self.mean[...], self.count[...] = debiased(
+            self.mean[...], self.count[...], mean, self.momentum
+        )
         return mean
 
 

@@ -46,7 +46,6 @@ class SphereConvTranspose(nnx.ConvTranspose):
     Example:
         >>> import jax.numpy as jnp
         >>> from flax import nnx
-    from flax.nnx.nn.linear import canonicalize_padding
         >>> from hypersphere import nn
         >>> layer = nn.SphereConvTranspose(3, 8, (3, 3), strides=2, rngs=nnx.Rngs(0))
         >>> layer(jnp.ones((1, 4, 4, 3))).shape

@@ -7,6 +7,7 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
+from hypersphere._checks import check_floating, check_positive
 from hypersphere.ops._answer import ResponseFunction
 from hypersphere.ops._decoupled import decoupled_conv, decoupled_conv_general_dilated
 from hypersphere.ops._patch import Padding
@@ -72,6 +73,8 @@ def sphere_conv(
         https://arxiv.org/abs/1711.03189
         Differs: the patch norm sums over channels before it sums over the window.
     """
+    check_positive("sphere_conv", eps=eps)
+    check_floating("sphere_conv", x=x, kernel=kernel)
     return decoupled_conv(
         x,
         kernel,
@@ -152,6 +155,8 @@ def sphere_conv_general_dilated(
         Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
     """
+    check_positive("sphere_conv_general_dilated", eps=eps)
+    check_floating("sphere_conv_general_dilated", lhs=lhs, rhs=rhs)
     return decoupled_conv_general_dilated(
         lhs,
         rhs,

@@ -34,7 +34,7 @@ def decoupled_conv(
     *,
     magnitude: Magnitude,
     similarity: ResponseFunction = Cosine(),
-    radius: float | Float[Array, " out_features"] = 1.0,
+    radius: float | Float[Array, ""] | Float[Array, " out_features"] = 1.0,
     weighted: bool = False,
     strides: int | Sequence[int] = 1,
     padding: Padding = "SAME",
@@ -131,7 +131,7 @@ def decoupled_conv_general_dilated(
     *,
     magnitude: Magnitude,
     similarity: ResponseFunction = Cosine(),
-    radius: float | Float[Array, " out_features"] = 1.0,
+    radius: float | Float[Array, ""] | Float[Array, " out_features"] = 1.0,
     weighted: bool = False,
     eps: float = 1e-2,
     mask: Array | None = None,
@@ -210,7 +210,7 @@ def decoupled_conv_general_dilated(
     dtype = dot_dtype(lhs.dtype)
     dots = conv_general_dilated(
         lhs.astype(dtype),
-        unit(rhs, axis=filter_axes, eps=eps).astype(dtype),
+        unit(rhs.astype(dtype), axis=filter_axes, eps=eps),
         precision=precision,
         **convolve,
         **product_arguments(dtype, preferred_element_type, out_sharding),

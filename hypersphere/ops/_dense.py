@@ -131,7 +131,7 @@ def sphere_dot_general(
     dtype = dot_dtype(lhs.dtype)
     dots = dot_general(
         lhs.astype(dtype),
-        unit(rhs, axis=tuple(rhs_contracted), eps=eps).astype(dtype),
+        unit(rhs.astype(dtype), axis=tuple(rhs_contracted), eps=eps),
         dimension_numbers,
         precision=precision,
         **product_arguments(dtype, preferred_element_type, out_sharding),

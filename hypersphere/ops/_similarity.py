@@ -18,7 +18,6 @@ from hypersphere.ops._angles import (
     clip_cosine,
     inverse_sine_of,
 )
-from hypersphere.ops._elementary import tanh
 
 
 @runtime_checkable
@@ -154,8 +153,8 @@ class Sigmoid:
         Returns:
             One at zero, never rising.
         """
-        rate, top = _s_curve_scales(jnp.asarray(self.k, theta.dtype))
-        return _monotone_tanh((math.pi / 2 - theta) * rate) * top
+        rate, top = _s_curve_scales(jnp.asarray(self.k, accumulation_dtype(theta)))
+        return (_monotone_tanh((math.pi / 2 - theta) * rate) * top).astype(theta.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,29 +252,43 @@ def sigmoid(
         >>> print(ops.sigmoid(jnp.array([1.0, 0.0]), k=k))
         [1. 0.]
     """
-    if jnp.ndim(k) == 0:
-        return _sigmoid(cos, k)
-    # Without it the slope to `k` makes XLA store the angle and the response.
-    return jax.checkpoint(_sigmoid)(cos, jnp.asarray(k))
+    k = jnp.asarray(k, accumulation_dtype(cos))
+    return _sigmoid(cos, k).astype(cos.dtype)
 
 
-def _sigmoid(cos: Array, k: ArrayLike) -> Array:
+@jax.custom_jvp
+def _sigmoid(cos: Array, k: Array) -> Array:
+    rate, top = _s_curve_scales(k)
+    return clip_cosine(jnp.tanh(arcsin(cos) * rate) * top)
+
+
+@_sigmoid.defjvp
+def _sigmoid_jvp(primals, tangents):
+    cos, k = primals
     latitude = arcsin(cos)
-    rate, top = _s_curve_scales(jnp.asarray(k, accumulation_dtype(cos)))
-    if rate.ndim:
-        # The response to zero is zero for every k. Saying so keeps XLA from summing
-        # the gradient to k with a library call that wants its factors stored.
-        rate, top = (jnp.where(cos != 0, scale, 0) for scale in (rate, top))
-    return clip_cosine(tanh(latitude * rate) * top).astype(cos.dtype)
+    rate, top = _s_curve_scales(k)
+    curve = jnp.tanh(latitude * rate)
+    rise = top * (1 - curve) * (1 + curve)
+    to_cos = rise * rate * inverse_sine_of(cos)
+    to_k = curve * ((top * top - 1) * (math.pi / 4)) - rise * latitude * 0.5
+    # The response to zero is zero for every k, and so is its gradient to k. Saying
+    # so keeps XLA from summing that gradient with a library call that wants its
+    # factors stored.
+    of_k = jnp.where(cos != 0, tangents[1] / k**2, 0)
+    return _sigmoid(cos, k), to_cos * tangents[0] + to_k * of_k
 
 
 def _s_curve_scales(k: Array) -> tuple[Array, Array]:
     """What the latitude and its tanh are multiplied by."""
-    return 0.5 / k, 1 / jnp.tanh(math.pi / (4 * k))
+    rate = 0.5 / k
+    pole = jnp.tanh(math.pi / 2 * rate)
+    top = 1 / pole
+    # Rounded up, so that the response to a cosine of one is one.
+    return rate, jnp.where(pole * top < 1, top * (1 + jnp.finfo(top.dtype).eps), top)
 
 
 def _monotone_tanh(x: Array) -> Array:
-    # The rational tanh, faster than this, wobbles by 4e-7 where it saturates.
+    # XLA's tanh, faster than this, wobbles by 4e-7 where it saturates.
     less = jnp.expm1(-2 * jnp.abs(x))
     return jnp.sign(x) * -less / (2 + less)
 

@@ -83,7 +83,8 @@ def sphere_conv_transpose(
         (k - 1) * d + 1 for k, d in zip(kernel.shape[:rank], dilation, strict=True)
     ]
     if transpose_kernel:
-        kernel, mask = (_turned(array) for array in (kernel, mask))
+        kernel = _turned(kernel)
+        mask = None if mask is None else _turned(mask)
     if padding == "CIRCULAR":
         x = _wrapped(x, reach, steps, transpose_kernel=transpose_kernel)
         pairs, steps = [(0, 0)] * rank, (1,) * rank
@@ -108,10 +109,8 @@ def sphere_conv_transpose(
     return answer.reshape(*batch, *answer.shape[1:])
 
 
-def _turned(kernel: Array | None) -> Array | None:
+def _turned(kernel: Array) -> Array:
     """The window turned around, the features swapped."""
-    if kernel is None:
-        return None
     return jnp.swapaxes(jnp.flip(kernel, range(kernel.ndim - 2)), -1, -2)
 
 

@@ -230,3 +230,29 @@ class Mix:
     ) -> Float[Array, "..."]:
         """The magnitude of lengths, in their shape."""
         return self.alpha * norm + self.beta * jnp.log1p(norm)
+
+
+def learned_radius(
+    raw: Float[Array, " features"], mean_norm: Float[Array, ""]
+) -> Float[Array, " features"]:
+    """The radius that a layer learns: `(raw^2 + 1e-4) mean_norm`, positive.
+
+    Args:
+        raw: The parameter of each filter, dimensionless.
+        mean_norm: The mean length of all patches, in the units of the input.
+
+    Returns:
+        Lengths in the units of the input, in the dtype of `mean_norm`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere.ops import magnitudes
+        >>> raw = jnp.array([0.0, 1.0])
+        >>> print(magnitudes.learned_radius(raw, jnp.array(3.0)).round(4))
+        [0.0003 3.0003]
+
+    References:
+        The authors' code of Liu et al., Decoupled Networks, CVPR 2018.
+        https://arxiv.org/abs/1804.08071
+    """
+    return (jnp.square(raw.astype(mean_norm.dtype)) + 1e-4) * mean_norm

@@ -408,7 +408,7 @@ def test_bad_arguments_are_named_at_construction(as_a_user):
             make(3, 4, (3, 3), eps=eps)
     with pytest.raises(
         TypeError,
-        match=r"`similarity` to be callable on cosines, got `similarity='linear'`",
+        match=r"needs a callable `similarity`, got `similarity='linear'`",
     ):
         make(3, 4, (3, 3), similarity="linear")
     with pytest.raises(TypeError, match="kernel_sise"):

@@ -152,7 +152,7 @@ def test_bad_arguments_are_named(as_a_user):
     ):
         make(eps=0)
     with pytest.raises(
-        TypeError, match=r"`SphereLinear` needs `similarity` to be callable.*=0\.3`"
+        TypeError, match=r"`SphereLinear` needs a callable `similarity`.*=0\.3`"
     ):
         make(similarity=0.3)
     with pytest.raises(

@@ -225,7 +225,7 @@ def test_bad_arguments_are_named(as_a_user):
     with pytest.raises(ValueError, match=r"`SphereNorm` needs a finite `eps > 0`.*=0"):
         nn.SphereNorm(make_conv(), eps=0.0)
     with pytest.raises(
-        TypeError, match=r"`SphereNorm` needs `similarity` to be callable.*='cosine'`"
+        TypeError, match=r"`SphereNorm` needs a callable `similarity`.*='cosine'`"
     ):
         nn.SphereNorm(make_conv(), similarity="cosine")
     with pytest.raises(

@@ -11,6 +11,7 @@ SIMILARITIES = {
     "linear": (ops.Linear(), reference.linear),
     "sigmoid": (ops.Sigmoid(), reference.sigmoid),
     "sharp": (ops.Sigmoid(k=0.1), lambda c: reference.sigmoid(c, 0.1)),
+    "squared": (ops.SquaredCosine(), reference.squared_cosine),
 }
 every_similarity = pytest.mark.parametrize(
     ("similarity", "truth"), SIMILARITIES.values(), ids=SIMILARITIES
@@ -126,3 +127,44 @@ def test_a_soft_sigmoid_is_linear_past_pi_too(k):
     theta = jnp.linspace(0, 8 * np.pi, 101)
     straight = 1 - 2 * np.asarray(theta, float) / np.pi
     np.testing.assert_allclose(ops.Sigmoid(k).at_angle(theta), straight, atol=1e-4)
+
+
+POWERS = np.array([0.1, 0.5, 1.0, 2.0, 3.7], np.float32)
+
+
+@pytest.mark.parametrize("p", [*POWERS.tolist(), POWERS])
+@pytest.mark.parametrize("floor", [1e-6, 0.1])
+def test_sharpened_cosine_is_its_formula(p, floor):
+    c = np.linspace(-1, 1, 2001, dtype=np.float32)[:, None]
+    p = jnp.reshape(jnp.asarray(p), (1, -1))
+    y = ops.sharpened_cosine(jnp.asarray(c), p=p, floor=floor)
+    truth = reference.sharpened_cosine(np.float64(c), np.float64(p), floor=floor)
+    np.testing.assert_allclose(y, truth, rtol=1e-5, atol=1e-6)
+    assert float(jnp.max(jnp.abs(y))) <= 1
+
+
+def test_sharpened_cosine_is_damped_where_the_norm_is_small():
+    c = jnp.asarray(reference.normal(4, 3)) / 4
+    norm = jnp.array([[1e-3], [0.1], [1.0], [1e6]])
+    y = ops.sharpened_cosine(c, p=2.0, q=0.1, norm=norm)
+    truth = reference.sharpened_cosine(np.float64(c), 2.0, 0.1, np.float64(norm))
+    np.testing.assert_allclose(y, truth, rtol=1e-5, atol=1e-7)
+    undamped = ops.sharpened_cosine(c, p=2.0)
+    np.testing.assert_array_equal(ops.sharpened_cosine(c, p=2.0, q=0.1), undamped)
+    np.testing.assert_allclose(y[3], undamped[3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("power", POWERS.tolist())
+def test_sharpened_cosine_has_finite_slopes_at_zero_and_the_ends(dtype, power):
+    c = jnp.array([-1.01, -1.0, -1e-7, 0.0, 1e-7, 1.0, 1.01], dtype)
+    norm = jnp.array([0.01, 0.01, 1e4, 0.01, 1e18, 1.0, 0.01])
+
+    def total(c, p, q):
+        y = ops.sharpened_cosine(c, p=p, q=q, norm=norm)
+        assert y.dtype == dtype
+        return jnp.sum(y.astype(jnp.float32))
+
+    slopes = jax.jit(jax.grad(total, (0, 1, 2)))(c, jnp.array(power), jnp.array(1e-3))
+    assert all(np.isfinite(slope.astype(jnp.float32)).all() for slope in slopes)
+    assert float(ops.sharpened_cosine(jnp.zeros(()), p=power)) == 0

@@ -1,0 +1,130 @@
+"""Dense layers: Flax's, with an answer in angles."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen
+from jaxtyping import Array, Float
+
+from hypersphere import ops
+from hypersphere._checks import check_positive
+from hypersphere.linen._product import call_with, check_inputs
+from hypersphere.linen._similarity import (
+    Similarity,
+    check_similarity,
+    make_similarity,
+)
+
+
+class SphereDense(linen.Dense, kw_only=True):
+    """`linen.Dense` that answers with the angle between each column and the input.
+
+    A shell around `ops.sphere_dot_general`; the bias, if there is one, is added to the
+    response. The twin of `nn.SphereLinear`, under Linen's name for the layer.
+
+    Args:
+        features: Features of the output.
+        similarity: The function g from cosines in [-1, 1] to responses, or a module
+            class such as `linen.LearnableSigmoid`, as for `linen.SphereConv`.
+        eps: The smallest length that counts, in the units of the input; positive.
+        dense_arguments: Every other argument of `linen.Dense`, with its meaning and
+            default: use_bias, dtype, param_dtype, precision, kernel_init, bias_init,
+            promote_dtype, dot_general and dot_general_cls (which compute the dot
+            products), name, parent.
+
+    Raises:
+        TypeError: If `similarity` is not callable.
+        ValueError: If `eps` is not positive, or the input of a call has other features
+            than the kernel.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import linen
+        >>> layer, x = linen.SphereDense(4), jnp.ones((2, 5))
+        >>> layer.apply(layer.init(jax.random.key(0), x), x).shape
+        (2, 4)
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
+        https://arxiv.org/abs/1711.03189
+    """
+
+    __no_type_check__ = True  # of Flax's fields, whose annotations are not for that
+
+    similarity: Similarity = ops.Cosine()
+    eps: float = 1e-2
+
+    def __post_init__(self):
+        check_positive("SphereDense", eps=self.eps)
+        check_similarity("SphereDense", self.similarity)
+        super().__post_init__()
+
+    @linen.compact
+    def __call__(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Responses to inputs (..., in_features), as `linen.Dense`."""
+        check_inputs("SphereDense", self, inputs)
+        operator = functools.partial(
+            ops.sphere_dot_general,
+            similarity=make_similarity(self.similarity, self.features),
+            eps=self.eps,
+        )
+        return call_with(operator, self, inputs)
+
+
+class AngularHead(linen.Module):
+    """The last layer before an angular loss: cosines to class centres, and a norm.
+
+    Args:
+        num_classes: Number of class centres.
+        eps: The smallest length that counts, in the units of the input; positive.
+        kernel_init: How class centres start; only their directions matter.
+        param_dtype: The dtype of the class centres.
+
+    Raises:
+        ValueError: If `eps` is not positive, or the input of a call has other features
+            than the kernel.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import linen, losses
+        >>> head, x = linen.AngularHead(3), jnp.ones((2, 5))
+        >>> cos, feature_norm = head.apply(head.init(jax.random.key(0), x), x)
+        >>> cos.shape, feature_norm.shape
+        ((2, 3), (2, 1))
+        >>> losses.w_softmax(cos, jnp.array([0, 2]), feature_norm=feature_norm).shape
+        (2,)
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017
+        https://arxiv.org/abs/1711.03189
+    """
+
+    num_classes: int
+    _: dataclasses.KW_ONLY
+    eps: float = 1e-2
+    kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        check_positive("AngularHead", eps=self.eps)
+        super().__post_init__()
+
+    @linen.compact
+    def __call__(
+        self, inputs: Float[Array, "*batch in_features"]
+    ) -> tuple[Float[Array, "*batch num_classes"], Float[Array, "*batch 1"]]:
+        """Cosines in [-1, 1], and the length of the input in its own units.
+
+        Both are at least float32, whatever the input; `cos * feature_norm` is the dot
+        product of the input with the unit class centres.
+        """
+        check_inputs("AngularHead", self, inputs)
+        shape = (inputs.shape[-1], self.num_classes)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        wide = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
+        cos = ops.sphere_dense(wide, kernel.astype(wide.dtype), eps=self.eps)
+        return cos, ops.l2_norm(wide, eps=self.eps, keepdims=True)

@@ -1,0 +1,170 @@
+import functools
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+
+from hypersphere import linen, ops
+
+
+class MnistNet(flax.linen.Module):
+    """The network of Flax's MNIST example, smaller; with any two kinds of layer."""
+
+    conv: type = flax.linen.Conv
+    dense: type = flax.linen.Dense
+
+    @flax.linen.compact
+    def __call__(self, x):
+        for index, features in enumerate((4, 8)):
+            x = self.conv(features, (3, 3), name=f"Conv_{index}")(x)
+            x = flax.linen.avg_pool(flax.linen.relu(x), (2, 2), strides=(2, 2))
+        x = x.reshape(x.shape[0], -1)
+        x = flax.linen.relu(self.dense(16, name="Dense_0")(x))
+        return flax.linen.Dense(3, name="Dense_1")(x)
+
+
+PATHS = ["Conv_0", "Conv_1", "Dense_0", "Dense_1"]
+
+
+@pytest.fixture
+def images(draw):
+    return draw((6, 8, 8, 1))
+
+
+@functools.cache
+def start():
+    return jax.jit(MnistNet().init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+def answer(model, variables, x, interceptor=None):
+    def apply(variables, x):
+        if interceptor is None:
+            return model.apply(variables, x)
+        with flax.linen.intercept_methods(interceptor):
+            return model.apply(variables, x)
+
+    return jax.jit(apply)(variables, x)
+
+
+def test_answers_as_the_spherical_layers_on_the_same_parameters(images):
+    twin = MnistNet(conv=linen.SphereConv, dense=linen.SphereDense)
+    where = lambda path, layer: path != ("Dense_1",)  # noqa: E731
+    interceptor = linen.spherize(where=where)
+    actual = answer(MnistNet(), start(), images, interceptor)
+    np.testing.assert_array_equal(actual, answer(twin, start(), images))
+    assert interceptor.paths == PATHS[:3]
+
+
+def test_the_model_is_plain_again_afterwards_even_after_an_error(images):
+    model = MnistNet()
+    before = answer(model, start(), images)
+    assert not np.allclose(answer(model, start(), images, linen.spherize()), before)
+    with pytest.raises(Exception, match="shape"):
+        answer(model, start(), images[:, :4], linen.spherize())
+    np.testing.assert_array_equal(answer(model, start(), images), before)
+
+
+def test_init_makes_the_plain_models_parameters(images):
+    with flax.linen.intercept_methods(linen.spherize()):
+        variables = jax.jit(MnistNet().init)(jax.random.key(0), images)
+    jax.tree.map(np.testing.assert_array_equal, variables, start())
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    {
+        None: PATHS,
+        "Conv_1": ["Conv_1"],
+        "*nv_*": PATHS[:2],
+        ("Dense_*", "Conv_0", "nothing"): ["Conv_0", "Dense_0", "Dense_1"],
+        (lambda path, layer: layer.features == 8): ["Conv_1"],
+    }.items(),
+)
+def test_where_selects_the_layers(where, expected, images):
+    where = list(where) if isinstance(where, tuple) else where
+    interceptor = linen.spherize(where=where)
+    with flax.linen.intercept_methods(interceptor):
+        jax.eval_shape(MnistNet().apply, start(), images)
+    assert interceptor.paths == expected
+
+
+MASK = jnp.tril(jnp.ones((3, 3, 2, 4)))
+PRODUCT = functools.partial(lax.conv_general_dilated)
+LAYERS = {
+    "mask": dict(padding="CIRCULAR", feature_group_count=2, mask=MASK),
+    "product": dict(strides=2, use_bias=False, conv_general_dilated=PRODUCT),
+    "class": dict(dtype=jnp.bfloat16, conv_general_dilated_cls=lambda: PRODUCT),
+}
+
+
+@pytest.mark.parametrize("arguments", LAYERS.values(), ids=LAYERS)
+def test_a_single_layer_keeps_its_settings(arguments, draw):
+    chosen = dict(similarity=ops.Linear(), eps=0.1)
+    x = draw((2, 6, 6, 4))
+    plain = flax.linen.Conv(4, (3, 3), **arguments)
+    variables = jax.jit(plain.init)(jax.random.key(0), x)
+    twin = linen.SphereConv(4, (3, 3), **arguments, **chosen)
+    actual = answer(plain, variables, x, linen.spherize(**chosen))
+    np.testing.assert_array_equal(actual, answer(twin, variables, x))
+
+
+def test_what_is_spherical_already_or_of_another_class_is_left(draw):
+    class Special(flax.linen.Dense):
+        pass
+
+    x = draw((2, 3, 3, 4))
+    conv = flax.linen.Conv(4, (2, 2), use_bias=False)
+    model = flax.linen.Sequential(
+        [linen.SphereConv(4, (2, 2)), linen.SphereNorm(conv), Special(4)]
+        + [linen.SphereDense(4), flax.linen.DenseGeneral(4)]
+    )
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    interceptor = linen.spherize(similarity=ops.Linear())
+    actual = answer(model, variables, x, interceptor)
+    np.testing.assert_array_equal(actual, answer(model, variables, x))
+    assert interceptor.paths == []
+
+
+def test_a_model_trains_under_it(images):
+    labels, optimizer = jnp.arange(6) % 3, optax.adam(1e-2)
+
+    def loss(params):
+        with flax.linen.intercept_methods(linen.spherize(where="[!D]*")):
+            logits = MnistNet().apply({"params": params}, images)
+        losses = optax.softmax_cross_entropy_with_integer_labels
+        return losses(logits, labels).mean()
+
+    @jax.jit
+    def step(params, state):
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = optimizer.update(grads, state)
+        return optax.apply_updates(params, updates), state, value
+
+    params = start()["params"]
+    state, values = optimizer.init(params), []
+    for _ in range(20):
+        params, state, value = step(params, state)
+        values.append(float(value))
+    assert values[-1] < 0.8 * values[0]
+
+
+@pytest.mark.parametrize(
+    "similarity",
+    [ops.Cosine, linen.LearnableSigmoid, functools.partial(linen.LearnableSigmoid)],
+)
+def test_a_similarity_with_parameters_is_refused(similarity):
+    with pytest.raises(TypeError, match="`similarity` without parameters"):
+        linen.spherize(similarity=similarity)
+
+
+def test_wrong_arguments_are_refused(as_a_user):
+    with pytest.raises(TypeError, match="got `where=3`"):
+        linen.spherize(where=3)
+    with pytest.raises(ValueError, match="eps=0"):
+        linen.spherize(eps=0)
+    with pytest.raises(TypeError, match="callable `similarity`"):
+        linen.spherize(similarity="cosine")

@@ -1,0 +1,178 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from hypersphere import ops
+from tests import helpers, reference
+
+STATIC = ("similarity", "strides", "padding", "kernel_dilation", "transpose_kernel")
+conv_transpose = jax.jit(ops.sphere_conv_transpose, static_argnames=(*STATIC, "eps"))
+
+CASES = {
+    "1d": dict(x=(2, 4, 3), kernel=(3, 3, 4), strides=(2,)),
+    "2d": dict(x=(2, 3, 4, 3), kernel=(3, 2, 3, 4)),
+    "3d": dict(x=(1, 2, 3, 2, 2), kernel=(2, 2, 2, 2, 3), strides=(1, 2, 2)),
+    "strides": dict(x=(1, 3, 4, 2), kernel=(3, 4, 2, 3), strides=(2, 3)),
+    "window below strides": dict(x=(1, 3, 3, 2), kernel=(1, 2, 2, 3), strides=(3, 3)),
+    "valid": dict(x=(1, 3, 4, 2), kernel=(3, 3, 2, 3), strides=(2, 4), padding="VALID"),
+    "pairs": dict(
+        x=(1, 3, 4, 2), kernel=(3, 3, 2, 3), strides=(2, 1), padding=((2, 0), (1, 3))
+    ),
+    "dilation": dict(
+        x=(1, 3, 4, 2), kernel=(3, 2, 2, 3), strides=(2, 1), kernel_dilation=(2, 3)
+    ),
+    "turned": dict(
+        x=(1, 3, 4, 2), kernel=(3, 2, 4, 2), strides=(2, 1), transpose_kernel=True
+    ),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def dots(cos, norm):
+    """The similarity that answers with the dot product with the unit filter."""
+    return cos * norm
+
+
+def lengths(cos, norm):
+    return jnp.broadcast_to(norm, cos.shape)
+
+
+dots.takes_norm = lengths.takes_norm = True
+
+
+def build(draw, case):
+    case = dict(case)
+    return draw(case.pop("x")), draw(case.pop("kernel")), case
+
+
+@every_case
+@pytest.mark.parametrize("similarity", ["cosine", "sigmoid"])
+def test_equals_the_slow_reference(draw, case, similarity):
+    x, kernel, options = build(draw, case)
+    ours = {"cosine": ops.Cosine(), "sigmoid": ops.Sigmoid()}[similarity]
+    y = conv_transpose(x, kernel, similarity=ours, eps=0.1, **options)
+    g = getattr(reference, similarity)
+    truth = reference.conv_transpose(x, kernel, g, eps=0.1, **options)
+    helpers.assert_close(y, truth)
+
+
+@every_case
+def test_behind_a_mask_the_norm_counts_what_is_seen(draw, case):
+    x, kernel, options = build(draw, case)
+    mask = (draw(kernel.shape) > 0).astype(jnp.float32)
+    y = conv_transpose(x, kernel * mask, mask=mask, **options)
+    truth = reference.conv_transpose(x, kernel, mask=mask, **options)
+    helpers.assert_close(y, truth)
+
+
+@every_case
+def test_dot_products_are_those_of_lax(draw, case):
+    x, kernel, options = build(draw, case)
+    rank = x.ndim - 2
+    y = conv_transpose(x, kernel, similarity=dots, eps=1e-3, **options)
+    plain = dict(strides=(1,) * rank, padding="SAME") | options
+    turned = options.get("transpose_kernel", False)
+    axes = (*range(rank), -1 if turned else -2)
+    plain["rhs_dilation"] = plain.pop("kernel_dilation", (1,) * rank)
+    unit = ops.unit(kernel, axis=axes, eps=1e-3)
+    truth = lax.conv_transpose(x, unit, **plain)
+    np.testing.assert_allclose(y, truth, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(
+    ("window", "strides", "dilation"),
+    [
+        ((3, 2), 1, 1),
+        ((3, 2), 2, 1),
+        ((1, 2), (3, 1), 1),
+        ((4, 5), (2, 3), 1),
+        ((9, 3), (1, 2), 1),  # wider than the image
+        ((2, 3), 2, (3, 2)),
+    ],
+)
+def test_circular_wraps_as_flax_does(draw, window, strides, dilation, turned):
+    x, kernel = draw((2, 3, 4, 2)), draw((*window, 2, 2))
+    unit = ops.unit(kernel, axis=(0, 1, -1 if turned else -2), eps=1e-3)
+    options = dict(
+        strides=strides,
+        kernel_dilation=dilation,
+        padding="CIRCULAR",
+        transpose_kernel=turned,
+    )
+    plain = nnx.ConvTranspose(2, 2, window, use_bias=False, rngs=nnx.Rngs(0), **options)
+    graphdef, _ = nnx.split(plain)
+    respond = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))
+
+    def convolve(x, kernel):
+        plain.kernel[...] = kernel
+        return respond(nnx.state(plain), x)
+
+    ours = functools.partial(conv_transpose, x, unit, eps=1e-3, **options)
+    np.testing.assert_allclose(
+        ours(similarity=dots), convolve(x, unit), rtol=1e-4, atol=1e-4
+    )
+    squares = jnp.square(ours(similarity=lengths))
+    truth = convolve(jnp.square(x), jnp.ones_like(unit))
+    np.testing.assert_allclose(squares, truth, rtol=1e-4, atol=1e-4)
+
+
+def test_circular_shifts_with_its_input(draw):
+    x, kernel = draw((1, 4, 5, 2)), draw((3, 4, 2, 3))
+    options = dict(strides=(2, 3), padding="CIRCULAR")
+    y = conv_transpose(x, kernel, **options)
+    rolled = conv_transpose(jnp.roll(x, (1, -2), (1, 2)), kernel, **options)
+    np.testing.assert_allclose(rolled, np.roll(y, (2, -6), (1, 2)), rtol=1e-5)
+    flat = conv_transpose(jnp.ones_like(x), kernel, strides=1, padding="CIRCULAR")
+    np.testing.assert_allclose(flat, np.broadcast_to(flat[:, :1, :1], flat.shape), 1e-5)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
+def test_takes_any_number_of_batch_axes(draw, padding):
+    x, kernel = draw((2, 3, 4, 3, 2)), draw((3, 3, 2, 4))
+    options = dict(strides=2, padding=padding)
+    y = conv_transpose(x, kernel, **options)
+    assert y.shape == (2, 3, 8, 6, 4)
+    one = conv_transpose(x.reshape(6, 4, 3, 2), kernel, **options)
+    np.testing.assert_allclose(y.reshape(one.shape), one, rtol=1e-6)
+    alone = conv_transpose(x[0, 0], kernel, **options)
+    np.testing.assert_allclose(alone, one[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
+def test_gradients_agree_with_finite_differences(draw, padding):
+    x, kernel = draw((1, 2, 2, 2)), draw((3, 2, 2, 2))
+    respond = functools.partial(ops.sphere_conv_transpose, strides=2, padding=padding)
+    helpers.check_gradients(respond, x, kernel)
+    zero = jax.grad(lambda x: jnp.sum(respond(x, kernel)))(0 * x)
+    assert np.isfinite(zero).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_equals_the_reference_on_the_rounded_input(draw, dtype):
+    x, kernel = draw((1, 3, 3, 4)).astype(dtype), draw((3, 3, 4, 2)).astype(dtype)
+    y = conv_transpose(x, kernel, strides=2)
+    assert y.dtype == dtype
+    truth = reference.conv_transpose(x, kernel, strides=(2, 2))
+    helpers.assert_close(y, truth, dtype)
+
+
+def test_bad_arguments_are_named(as_a_user):
+    x, kernel = jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 5))
+    with pytest.raises(ValueError, match=r"\(\*window, in_features, out_f.*\(3, 5\)"):
+        ops.sphere_conv_transpose(x, jnp.ones((3, 5)))
+    with pytest.raises(ValueError, match=r"\(\*window, out_features, in_features\)"):
+        ops.sphere_conv_transpose(x, kernel, transpose_kernel=True)
+    with pytest.raises(ValueError, match=r"'CIRCULAR' or a .*`padding='REFLECT'`"):
+        ops.sphere_conv_transpose(x, kernel, padding="REFLECT")
+    with pytest.raises(ValueError, match=r"`strides` as one int or 2 ints"):
+        ops.sphere_conv_transpose(x, kernel, strides=(1, 2, 1))
+    with pytest.raises(ValueError, match=r"needs a finite `eps > 0`, got `eps=0`"):
+        ops.sphere_conv_transpose(x, kernel, eps=0)
+    with pytest.raises(TypeError, match=r"`lhs\.dtype=int32`"):
+        ops.sphere_conv_transpose(x.astype(int), kernel)
