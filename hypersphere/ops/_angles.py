@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
-from hypersphere.ops._elementary import inverse_root, root
+from hypersphere.ops._elementary import inverse_root, root, rsqrt
 
 # The largest slope of `arcsin`, and minus that of `angle`: reached 5e-7 from a pole.
 MAX_SLOPE = 1e3
@@ -43,7 +43,7 @@ def length(squares: Array, *, eps: float) -> Array:
 def inverse_length(squares: Array, *, eps: float) -> Array:
     """One over `length`, with a gradient that holds wherever the length does."""
     scale = square_scale(eps)
-    return inverse_root(squares + (scale * eps) ** 2) * scale
+    return rsqrt(squares + (scale * eps) ** 2) * scale
 
 
 def l2_norm(

@@ -5,6 +5,8 @@ it stores the result and keeps it for the backward pass, one array as large as t
 layer's answer. These cost no more and are repeated where they are needed.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -32,11 +34,20 @@ def _inverse_root(x: Array, *, steps: int) -> Array:
     return inverse
 
 
-@inverse_root.defjvp
-def _inverse_root_jvp(primals, tangents):
-    root = inverse_root(*primals)
+@jax.custom_jvp
+def rsqrt(x: Array) -> Array:
+    """XLA's own `inverse_root`, for small arrays, which are better stored."""
+    return lax.rsqrt(x)
+
+
+def _inverse_root_jvp(function, primals, tangents):
+    inverse = function(*primals)
     # One factor at a time: the cube of a small root would be zero.
-    return root, root * (root * (root * tangents[0])) * -0.5
+    return inverse, inverse * (inverse * (inverse * tangents[0])) * -0.5
+
+
+inverse_root.defjvp(functools.partial(_inverse_root_jvp, inverse_root))
+rsqrt.defjvp(functools.partial(_inverse_root_jvp, rsqrt))
 
 
 def root(x: Array) -> Array:
