@@ -112,7 +112,7 @@ def unit(
     Example:
         >>> import jax.numpy as jnp
         >>> from hypersphere import ops
-        >>> print(ops.unit(jnp.array([3.0, 4.0]), eps=1e-3))
+        >>> print(ops.unit(jnp.array([3.0, 4.0]), eps=1e-3).round(1))
         [0.6 0.8]
     """
     check_positive("unit", eps=eps)
