@@ -1,8 +1,8 @@
 """Deep hyperspherical learning in JAX and Flax.
 
-Layers that answer with the angle between filter and input, the networks, losses and
-regularizers that belong to them. `hypersphere.training` and `hypersphere.data` are
-imported on request: they need the extra `[train]`.
+Layers that answer with the angle between filter and input, the networks, losses,
+regularizers and optimizers that belong to them. `hypersphere.training` and
+`hypersphere.data` are imported on request: they need the extra `[train]`.
 """
 
 from hypersphere import (
@@ -10,6 +10,7 @@ from hypersphere import (
     losses as losses,
     nn as nn,
     ops as ops,
+    optim as optim,
     regularizers as regularizers,
 )
 

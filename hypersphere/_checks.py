@@ -1,6 +1,7 @@
 """Checks of arguments that several functions and layers share, with one wording."""
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,11 +51,16 @@ def check_floating(who: str, **arrays: ArrayLike) -> None:
 
 def check_kernel_size(who: str, kernel_size: int | Sequence[int]) -> tuple[int, ...]:
     """Returns the window as a tuple; an int is refused, because its rank is unknown."""
-    if isinstance(kernel_size, int):
+    if not isinstance(kernel_size, Sequence):
         raise TypeError(
             f"`{who}` needs `kernel_size` as a tuple with one entry per spatial axis, "
             f"got `kernel_size={kernel_size!r}`. For a window over a sequence write "
             f"({kernel_size},); for one over an image, ({kernel_size}, {kernel_size})."
+        )
+    if not all(isinstance(size, numbers.Integral) for size in kernel_size):
+        raise TypeError(
+            f"`{who}` needs whole numbers in `kernel_size`, got "
+            f"`kernel_size={tuple(kernel_size)!r}`."
         )
     if not kernel_size or any(size < 1 for size in kernel_size):
         raise ValueError(

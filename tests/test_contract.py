@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from flax import linen as flax_linen, nnx
 
-from hypersphere import linen, losses, nn, ops, regularizers
+from hypersphere import linen, losses, nn, ops, optim, regularizers
 from hypersphere.ops import magnitudes
 from tests import helpers, reference
 
@@ -76,6 +76,12 @@ def on_answers(loss):
     return lambda rngs: (
         lambda cos, labels, lengths: loss(cos, labels, feature_norm=lengths)
     )
+
+
+def projected(params):
+    projection = optim.keep_unit_norm()
+    steps = jnp.zeros_like(params)
+    return projection.update(steps, projection.init(params), params)[0]
 
 
 def max_abs_pool(pool):
@@ -179,6 +185,11 @@ ROWS = {
         sizes=(1.0, 0.0, 1e8),  # its fourth power is in range
         per_example=False,
     ),
+    "optim.keep_unit_norm": Row(
+        lambda rngs: projected,
+        images,
+        per_example=False,  # a filter is spread over all axes but the last
+    ),
     "ops.Cosine": Row(lambda rngs: ops.Cosine(), cosines, sizes=(1.0, 0.0)),
     "ops.Linear": Row(lambda rngs: ops.Linear(), cosines, sizes=(1.0, 0.0)),
     "ops.Sigmoid": Row(lambda rngs: ops.Sigmoid(), cosines, sizes=(1.0, 0.0)),
@@ -202,6 +213,7 @@ MODULES = {
     "linen": linen,
     "losses": losses,
     "regularizers": regularizers,
+    "optim": optim,
     "ops": ops,
     "ops.magnitudes": magnitudes,
 }

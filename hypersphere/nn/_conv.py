@@ -66,8 +66,8 @@ class DecoupledConv(nnx.Conv):
     References:
         Liu et al., Decoupled Networks, CVPR 2018. https://arxiv.org/abs/1804.08071
         Differs: the running mean is divided by how full it is, so that evaluation is
-        right from the first step on. Unit filters are kept by the optimizer, if at
-        all, and not by the layer.
+        right from the first step on. Unit filters are kept by
+        `optim.keep_unit_norm`, if at all, and not by the layer.
     """
 
     def __init__(

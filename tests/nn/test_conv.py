@@ -390,6 +390,10 @@ def test_bad_arguments_are_named_at_construction(as_a_user):
         r"`kernel_size=3`.*\(3,\).*\(3, 3\)",
     ):
         make(3, 4, 3)
+    with pytest.raises(TypeError, match=r"as a tuple.*`kernel_size=3\.0`"):
+        make(4, 6, 3.0)
+    with pytest.raises(TypeError, match=r"whole numbers.*`kernel_size=\(3, 2\.5\)`"):
+        make(4, 6, (3, 2.5))
     with pytest.raises(ValueError, match=r"each at least 1.*`kernel_size=\(3, 0\)`"):
         make(3, 4, (3, 0))
     with pytest.raises(
