@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import flax
 import jax
 
+jax.config.update("jax_enable_compilation_cache", False)  # compile times are real
+
 
 class Candidate(NamedTuple):
     """A function to compile, and what to call it with."""

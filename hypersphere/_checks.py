@@ -37,6 +37,16 @@ def check_callable(who: str, advice: str, **functions: Any) -> None:
             )
 
 
+def check_magnitude(who: str, magnitude: Any) -> None:
+    """Raises unless a magnitude is a function or an object, and not a class."""
+    check_callable(who, "Pass one of `ops.magnitudes`.", magnitude=magnitude)
+    if isinstance(magnitude, type):
+        raise TypeError(
+            f"`{who}` needs a magnitude, not a class of them, got "
+            f"`magnitude={magnitude.__name__}`. Write `{magnitude.__name__}()`."
+        )
+
+
 def check_floating(who: str, **arrays: ArrayLike) -> None:
     """Raises unless every keyword is an array of real floating-point numbers."""
     for name, array in arrays.items():

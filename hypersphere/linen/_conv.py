@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 from hypersphere import ops
 from hypersphere._average import debiased
 from hypersphere._checks import (
-    check_callable,
     check_fraction,
     check_groups,
     check_kernel_size,
+    check_magnitude,
     check_positive,
 )
 from hypersphere.linen._product import call_with, check_inputs
@@ -114,12 +114,14 @@ class DecoupledConv(_AngularConv, kw_only=True):
     Args:
         features: Number of filters.
         kernel_size: The window, one entry per spatial axis.
-        magnitude: The function h: one of `ops.magnitudes`, or your own.
+        magnitude: The function h: one of `ops.magnitudes`, or your own, which learns a
+            radius if it has the attribute `uses_radius = True`.
         similarity: The function g from cosines in [-1, 1] to responses, or a module
             class such as `linen.LearnableSigmoid`, as for `linen.SphereConv`.
         weighted: Whether a filter's length multiplies its answers.
         momentum: Of the running mean, from 0 to 1, dimensionless.
         use_running_average: Whether to use the running mean and leave it as it is.
+            Unlike `linen.BatchNorm`, which must be told, by default not.
         eps: The smallest length that counts, in the units of the input; positive.
         conv_arguments: Every other argument of `linen.Conv`, as for
             `linen.SphereConv`.
@@ -160,7 +162,7 @@ class DecoupledConv(_AngularConv, kw_only=True):
     def __post_init__(self):
         who = type(self).__name__
         check_fraction(who, momentum=self.momentum)
-        check_callable(who, "Pass one of `ops.magnitudes`.", magnitude=self.magnitude)
+        check_magnitude(who, self.magnitude)
         super().__post_init__()
 
     def _size(self) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 from hypersphere import ops
 from hypersphere._average import debiased
 from hypersphere._checks import (
-    check_callable,
     check_features,
     check_fraction,
     check_groups,
     check_kernel_size,
+    check_magnitude,
     check_positive,
 )
 from hypersphere.nn._similarity import Similarity, make_similarity
@@ -34,7 +34,8 @@ class DecoupledConv(nnx.Conv):
         out_features: Number of filters.
         kernel_size: The window, one entry per spatial axis.
         strides: Steps of the window, in pixels.
-        magnitude: The function h: one of `ops.magnitudes`, or your own.
+        magnitude: The function h: one of `ops.magnitudes`, or your own, which learns a
+            radius if it has the attribute `uses_radius = True`.
         similarity: The function g from cosines in [-1, 1] to responses: an object
             such as `ops.Linear()`, any function of yours, or a module class such as
             `nn.LearnableSigmoid` (or a partial of it), which is instantiated with
@@ -91,7 +92,7 @@ class DecoupledConv(nnx.Conv):
         check_groups(who, groups, in_features, out_features)
         check_positive(who, eps=eps)
         check_fraction(who, momentum=momentum)
-        check_callable(who, "Pass one of `ops.magnitudes`.", magnitude=magnitude)
+        check_magnitude(who, magnitude)
         super().__init__(
             in_features,
             out_features,
@@ -116,6 +117,11 @@ class DecoupledConv(nnx.Conv):
         # similarity, keeps a learned similarity's parameters in the layer's state.
         self.dot_products = self.conv_general_dilated
         del self.conv_general_dilated
+
+    def set_view(self, *, use_running_average: bool | None = None) -> None:
+        """What `nnx.view` calls: switches between batch and running mean."""
+        if use_running_average is not None and self.radius is not None:
+            self.use_running_average = use_running_average
 
     def __call__(
         self, inputs: Float[Array, "..."], *args: Any, **kwargs: Any
@@ -213,6 +219,12 @@ class SphereConv(DecoupledConv):
         rngs: nnx.Rngs,
         **conv_arguments: Any,
     ):
+        of_magnitude = {"magnitude", "weighted", "momentum", "use_running_average"}
+        if refused := of_magnitude & set(conv_arguments):
+            raise TypeError(
+                f"`SphereConv` needs arguments of `nnx.Conv`, got {sorted(refused)}. "
+                "Use `DecoupledConv` for an answer whose size is not constant."
+            )
         super().__init__(
             in_features,
             out_features,

@@ -24,7 +24,8 @@ class SphereNorm(nnx.Module):
         eps: The smallest length that counts, in the units of the input; positive.
         use_scale: Whether to learn a scale per filter, starting at one.
         use_bias: Whether to learn a shift per filter, starting at zero.
-        rngs: Random keys for a similarity that draws any; none of ours does.
+        rngs: Random keys for a similarity that draws any, such as
+            `nn.SharpenedCosine`; by default `nnx.Rngs(0)`, the same for every layer.
 
     Raises:
         TypeError: If `layer` is neither an `nnx.Conv` nor an `nnx.Linear`.

@@ -170,6 +170,8 @@ def arcsin(x: Float[Array, "..."]) -> Float[Array, "..."]:
         The split at one half, `arcsin x = pi/2 - 2 arcsin sqrt((1 - x) / 2)`, and the
         polynomial's coefficients are those of Moshier's Cephes library, `asinf`.
     """
+    x = jnp.asarray(x)
+    check_floating("arcsin", x=x)
     if x.dtype == jnp.float64:
         return jnp.arcsin(jnp.clip(x, -1, 1))
     arc, is_far = _arc(x)
@@ -194,6 +196,8 @@ def angle(cos: Float[Array, "..."]) -> Float[Array, "..."]:
         >>> print(ops.angle(jnp.array([1.0, 0.0, -1.0])).round(4))
         [0.     1.5708 3.1416]
     """
+    cos = jnp.asarray(cos)
+    check_floating("angle", cos=cos)
     if cos.dtype == jnp.float64:
         return jnp.arccos(jnp.clip(cos, -1, 1))
     arc, is_far = _arc(cos)
@@ -227,11 +231,11 @@ def inverse_sine_of(cos: Array) -> Array:
 
 @arcsin.defjvp
 def _arcsin_jvp(primals, tangents):
-    (x,) = primals
+    x = jnp.asarray(primals[0])
     return arcsin(x), inverse_sine_of(x) * tangents[0]
 
 
 @angle.defjvp
 def _angle_jvp(primals, tangents):
-    (cos,) = primals
+    cos = jnp.asarray(primals[0])
     return angle(cos), -inverse_sine_of(cos) * tangents[0]

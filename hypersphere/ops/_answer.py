@@ -20,19 +20,21 @@ def answer(
     similarity: ResponseFunction,
     magnitude: Magnitude = Sphere(),
     radius: Any = 1.0,
+    weight: Any = 1.0,
     eps: float,
     dtype: Any,
 ) -> Array:
     """h(|x|) g(theta) from dot products of unit filters with patches x.
 
-    `squares` are the patches' sums of squares, after `scaled`; `radius` broadcasts
-    against them. A similarity that sets `takes_norm` is given the length too.
+    `squares` are the patches' sums of squares, after `scaled`; `radius` and `weight`,
+    which multiplies the answers, broadcast against them. A similarity that sets
+    `takes_norm` is given the length too.
     """
     cos = clip_cosine(dots * inverse_length(squares, eps=eps))
     norm = length(squares, eps=eps)
     takes_norm = getattr(similarity, "takes_norm", False)
     response = similarity(cos, norm=norm) if takes_norm else similarity(cos)
-    return (magnitude(norm, radius=radius) * response).astype(dtype)
+    return (magnitude(norm, radius=radius) * response * weight).astype(dtype)
 
 
 def dot_dtype(dtype: Any) -> Any:

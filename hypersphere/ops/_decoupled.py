@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
-from hypersphere.ops._angles import l2_norm, scaled, unit
+from hypersphere.ops._angles import accumulation_dtype, l2_norm, scaled, unit
 from hypersphere.ops._answer import (
     Magnitude,
     ResponseFunction,
@@ -221,21 +221,19 @@ def decoupled_conv_general_dilated(
     else:
         weights = jnp.ones_like(rhs) if mask is None else jnp.asarray(mask)
         squares = _masked_sum(lhs, weights, convolve, eps)
-    answers = answer(
+    weight: Any = 1.0
+    if weighted:
+        weight = l2_norm(rhs.astype(accumulation_dtype(rhs)), axis=filter_axes, eps=eps)
+    return answer(
         dots,
         squares,
         similarity=similarity,
         magnitude=magnitude,
         radius=_per_filter(radius, dots.ndim, channel),
+        weight=_per_filter(weight, dots.ndim, channel),
         eps=eps,
         dtype=preferred_element_type or lhs.dtype,
     )
-    if weighted:
-        lengths = l2_norm(rhs, axis=filter_axes, eps=eps)
-        answers = answers * _per_filter(lengths, dots.ndim, channel).astype(
-            answers.dtype
-        )
-    return answers
 
 
 def _per_filter(values: Any, ndim: int, channel: int) -> Any:
@@ -250,12 +248,13 @@ def _masked_sum(
 ) -> Array:
     """Sums of squares, scaled, through one mask per filter: a convolution of them."""
     squares = jnp.square(scaled(lhs, eps=eps))
-    return lax.conv_general_dilated(
+    sums = lax.conv_general_dilated(
         squares,
         weights.astype(squares.dtype),
         precision=lax.Precision.HIGHEST,
         **convolve,
     )
+    return jnp.maximum(sums, 0)  # a transformed convolution may round below
 
 
 def _spread_groups(squares: Array, axis: int, shape: tuple[int, ...]) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-# Half of all bits of a float set the exponent of its inverse root.
+# Subtracting half a float's bits from these negates and halves its exponent.
 _MAGIC = 0x5F3759DF
 
 

@@ -94,7 +94,8 @@ def box_sum(
 ) -> Array:
     """Sums of squares, scaled, in the output's layout, one channel per group."""
     channel = numbers.lhs_spec[1]
-    grouped = (*lhs.shape[:channel], groups, -1, *lhs.shape[channel + 1 :])
+    per_group = lhs.shape[channel] // groups
+    grouped = (*lhs.shape[:channel], groups, per_group, *lhs.shape[channel + 1 :])
     squares = jnp.sum(
         jnp.square(scaled(lhs, eps=eps)).reshape(grouped), axis=channel + 1
     )
@@ -133,7 +134,7 @@ def channels_last(ndim: int) -> lax.ConvDimensionNumbers:
 
 
 def per_axis(value: int | Sequence[int], rank: int, name: str) -> tuple[int, ...]:
-    full = (value,) * rank if isinstance(value, int) else tuple(value)
+    full = (value,) * rank if isinstance(value, int | np.integer) else tuple(value)
     if len(full) != rank or min(full, default=1) < 1:
         raise ValueError(
             f"The convolution needs `{name}` as one int or {rank} ints, at least 1, "

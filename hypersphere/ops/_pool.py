@@ -19,7 +19,7 @@ def max_abs_pool(
 ) -> Float[Array, "batch *out_spatial features"]:
     """The entry of each window that is largest in size, with its sign.
 
-    Called like `nnx.max_pool`.
+    Called like `nnx.max_pool`, on one batch axis.
 
     Args:
         inputs: Channels-last input with one to three spatial axes.

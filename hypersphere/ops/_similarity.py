@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from hypersphere._checks import check_positive
+from hypersphere._checks import check_floating, check_positive
 from hypersphere.ops._angles import (
     accumulation_dtype,
     angle,
@@ -252,6 +252,8 @@ def sigmoid(
         >>> print(ops.sigmoid(jnp.array([1.0, 0.0]), k=k))
         [1. 0.]
     """
+    cos = jnp.asarray(cos)
+    check_floating("sigmoid", cos=cos)
     k = jnp.asarray(k, accumulation_dtype(cos))
     return _sigmoid(cos, k).astype(cos.dtype)
 
@@ -271,10 +273,10 @@ def _sigmoid_jvp(primals, tangents):
     rise = top * (1 - curve) * (1 + curve)
     to_cos = rise * rate * inverse_sine_of(cos)
     to_k = curve * ((top * top - 1) * (math.pi / 4)) - rise * latitude * 0.5
-    # The response to zero is zero for every k, and so is its gradient to k. Saying
-    # so keeps XLA from summing that gradient with a library call that wants its
-    # factors stored.
-    of_k = jnp.where(cos != 0, tangents[1] / k**2, 0)
+    # A choice between two that are the same keeps XLA's CPU backend from summing the
+    # gradient to k with a library call that wants its factors stored.
+    of_k = jnp.broadcast_to(tangents[1] / k**2, cos.shape)
+    of_k = jnp.where(cos != 0, of_k, of_k)
     return _sigmoid(cos, k), to_cos * tangents[0] + to_k * of_k
 
 

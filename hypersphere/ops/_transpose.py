@@ -1,5 +1,6 @@
 """Transposed convolutions that answer with an angle."""
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -78,7 +79,7 @@ def sphere_conv_transpose(
     steps = per_axis(strides, rank, "strides")
     dilation = per_axis(kernel_dilation, rank, "kernel_dilation")
     batch = x.shape[: -rank - 1]
-    x = x.reshape(-1, *x.shape[-rank - 1 :])
+    x = x.reshape(math.prod(batch), *x.shape[-rank - 1 :])
     reach = [
         (k - 1) * d + 1 for k, d in zip(kernel.shape[:rank], dilation, strict=True)
     ]

@@ -3,7 +3,11 @@
 Each is called as `h(norm, radius=radius)`: `norm`, float32 or float64, of any shape, is
 the length of the patches in the units of the input; `radius`, a float or an array that
 broadcasts against `norm`, is a length in the same units. A function of your own with
-this signature is a magnitude too.
+this signature is a magnitude too; with the attribute `uses_radius = True` it makes a
+layer learn the radius.
+
+The gradients of `Linear`, `Segment` and `Mix`, which grow with the length, hold to
+lengths of about 1e16 in float32; beyond, their square overflows.
 
 References:
     Liu et al., Decoupled Networks, CVPR 2018. https://arxiv.org/abs/1804.08071

@@ -24,7 +24,9 @@ def keep_unit_norm(
 
     The length of a filter does not change what a spherical layer answers, only how far
     a step turns it. Filters lie along the last axis; parameters with fewer than two
-    axes are left alone, and `optax.masked` leaves out others.
+    axes are left alone. Leave out others with `optax.masked`: kernels of plain and of
+    weighted layers, whose length counts, and those whose last axis is not that of the
+    filters, such as a transposed kernel's.
 
     Args:
         every: After how many updates, at least one. The authors project every 100.

@@ -201,3 +201,19 @@ def test_bad_arguments_are_named(as_a_user):
     with pytest.raises(ValueError, match=r"`DecoupledConv` needs `inputs\.shape\[-1\]"):
         make()(BATCHES[0][..., :3])
     assert ops.Cosine() == make().similarity
+
+
+def test_a_view_switches_to_the_running_mean_and_leaves_the_layer():
+    model = nnx.Sequential(make(), nnx.BatchNorm(4, rngs=nnx.Rngs(0)))
+    view = nnx.view(model, use_running_average=True)
+    assert [layer.use_running_average for layer in view.layers] == [True, True]
+    assert [layer.use_running_average for layer in model.layers] == [False, False]
+
+
+def test_arguments_of_a_magnitude_are_refused_where_there_is_none(as_a_user):
+    with pytest.raises(
+        TypeError, match=r"`SphereConv` needs arguments.*\['weighted'\]"
+    ):
+        nn.SphereConv(4, 4, (3,), weighted=True, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match=r"not a class of them.*Write `Ball\(\)`"):
+        make(magnitude=magnitudes.Ball)

@@ -195,3 +195,24 @@ def test_bad_arguments_are_named(as_a_user):
         ops.decoupled_conv(x, kernel, magnitude=tanh, eps=0.0)
     with pytest.raises(TypeError, match=r"`lhs\.dtype=int32`"):
         ops.decoupled_conv(x.astype(int), kernel, magnitude=tanh)
+
+
+def test_a_long_patch_and_a_short_filter_meet_before_they_are_rounded_to_float16():
+    x = jnp.full((1, 3, 3, 64), 6000, jnp.float16)
+    kernel = jnp.full((3, 3, 64, 1), 1e-3, jnp.float16)
+
+    def total(kernel):
+        answer = ops.decoupled_conv(
+            x, kernel, magnitude=magnitudes.Linear(), weighted=True, padding="VALID"
+        )
+        return answer.astype(jnp.float32).sum()
+
+    value, slope = jax.value_and_grad(total)(kernel)
+    assert float(value) == pytest.approx(np.sum(np.float64(x) * 1e-3), rel=1e-2)
+    assert np.isfinite(slope).all()
+
+
+def test_an_empty_batch_gives_an_empty_answer():
+    x, kernel = jnp.zeros((0, 4, 4, 4)), jnp.ones((3, 3, 4, 8))
+    assert ops.sphere_conv(x, kernel).shape == (0, 4, 4, 8)
+    assert ops.sphere_conv_transpose(x, kernel, strides=2).shape == (0, 8, 8, 8)

@@ -168,3 +168,25 @@ def test_sharpened_cosine_has_finite_slopes_at_zero_and_the_ends(dtype, power):
     slopes = jax.jit(jax.grad(total, (0, 1, 2)))(c, jnp.array(power), jnp.array(1e-3))
     assert all(np.isfinite(slope.astype(jnp.float32)).all() for slope in slopes)
     assert float(ops.sharpened_cosine(jnp.zeros(()), p=power)) == 0
+
+
+@pytest.mark.parametrize("cos", [0.0, 0.4, -0.8])
+def test_second_derivatives_to_cosine_and_softness_are_symmetric(cos):
+    curvature = jax.jit(jax.hessian(lambda v: ops.sigmoid(v[0], k=v[1])))
+    at = np.array([cos, 0.3])
+    truth, step = np.zeros((2, 2)), 1e-4
+    for i, j in np.ndindex(2, 2):
+        for a, b in np.ndindex(2, 2):
+            one, other = (-1) ** a * np.eye(2)[i], (-1) ** b * np.eye(2)[j]
+            value = reference.sigmoid(*(at + step * (one + other)))
+            truth[i, j] += (-1) ** (a + b) * value / (4 * step**2)
+    found = curvature(jnp.asarray(at, jnp.float32))
+    np.testing.assert_allclose(found, truth, rtol=1e-3, atol=1e-3)
+
+
+def test_python_numbers_are_taken_and_integers_refused(as_a_user):
+    assert float(ops.Linear()(0.5)) == pytest.approx(1 / 3)
+    assert float(jax.grad(ops.Sigmoid())(0.0)) > 1
+    for function in (ops.arcsin, ops.angle, ops.Sigmoid()):
+        with pytest.raises(TypeError, match=r"real floating-point.*dtype=int32"):
+            function(jnp.array([1, 0]))
