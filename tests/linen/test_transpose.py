@@ -28,7 +28,8 @@ CASES = {
     "wider": (
         IMAGE,
         (3, 2),
-        {"dtype": jnp.bfloat16, "preferred_element_type": jnp.float32},
+        # JAX before 0.10 has no gradient for bfloat16 with a wider answer.
+        {"dtype": jnp.float16, "preferred_element_type": jnp.float32},
     ),
 }
 
