@@ -54,6 +54,7 @@ def _compile(candidate: Candidate) -> tuple[dict[str, Any], Callable[[], Any]]:
         "temporary_bytes": memory.temp_size_in_bytes,
         "bytes_accessed": int(cost.get("bytes accessed", 0)),
         "flops": int(cost.get("flops", 0)),
+        "kernels": compiled.as_text().count(" fusion("),
     }
     return row, lambda: compiled(*candidate.arguments)
 

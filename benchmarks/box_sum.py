@@ -36,7 +36,7 @@ def shifts(x: jax.Array, size: int) -> jax.Array:
 
 
 def cumulative(x: jax.Array, size: int) -> jax.Array:
-    """Differences of cumulative sums, which cancel: 1e-3 of a patch after 1,000."""
+    """Differences of cumulative sums, which cancel."""
     for axis in (1, 2):
         pads = [(0, 0)] * 4
         pads[axis] = ((size - 1) // 2 + 1, size // 2)

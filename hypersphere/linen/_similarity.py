@@ -55,7 +55,7 @@ class LearnableSigmoid(linen.Module):
         """The response to cosines in [-1, 1], in their shape and dtype."""
         check_features("LearnableSigmoid", cos.shape, self.features)
         raw = self.param("raw", linen.initializers.constant(self.start), self.features)
-        k = jnp.abs(raw) + 0.05
+        k = ops.learned_softness(raw)
         return ops.sigmoid(cos, k=jnp.reshape(k, (1,) * (cos.ndim - 1) + (-1,)))
 
 
@@ -114,7 +114,7 @@ class SharpenedCosine(linen.Module):
     ) -> Float[Array, "... features"]:
         """The response to cosines in [-1, 1], in their shape and dtype."""
         check_features("SharpenedCosine", cos.shape, self.features)
-        p = jnp.abs(self.param("raw", self._powers)) + 0.1
+        p = ops.learned_power(self.param("raw", self._powers))
         log_q = self.param("log_q", lambda key: jnp.log(jnp.full((), self.q)))
         p = jnp.reshape(p, (1,) * (cos.ndim - 1) + (-1,))
         return ops.sharpened_cosine(cos, p=p, q=jnp.exp(log_q), norm=norm)

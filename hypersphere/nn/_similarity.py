@@ -48,7 +48,7 @@ class LearnableSigmoid(nnx.Module):
     @property
     def k(self) -> Float[Array, " features"]:
         """The softness of each filter, at least 0.05."""
-        return jnp.abs(self.raw[...]) + 0.05
+        return ops.learned_softness(self.raw[...])
 
     def __call__(
         self, cos: Float[Array, "... features"]
@@ -111,7 +111,7 @@ class SharpenedCosine(nnx.Module):
     @property
     def p(self) -> Float[Array, " features"]:
         """The power of each filter, at least 0.1."""
-        return jnp.abs(self.raw[...]) + 0.1
+        return ops.learned_power(self.raw[...])
 
     def __call__(
         self,

@@ -79,6 +79,8 @@ class SphereConvTranspose(nnx.ConvTranspose):
             rngs=rngs,
             **conv_arguments,
         )
+        if self.mask is not None:
+            check_mask("SphereConvTranspose", self.mask.shape, self.kernel_shape)
         self.similarity = make_similarity(
             "SphereConvTranspose", similarity, out_features, rngs
         )
@@ -90,7 +92,6 @@ class SphereConvTranspose(nnx.ConvTranspose):
         # Flax has no hook here, as it has in `Conv`.
         kernel = self.kernel[...]
         if self.mask is not None:
-            check_mask("SphereConvTranspose", self.mask.shape, kernel.shape)
             kernel = kernel * self.mask
         bias = None if self.bias is None else self.bias[...]
         inputs, kernel, bias = self.promote_dtype(

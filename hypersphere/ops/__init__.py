@@ -32,6 +32,8 @@ from hypersphere.ops._similarity import (
     Sigmoid as Sigmoid,
     Similarity as Similarity,
     SquaredCosine as SquaredCosine,
+    learned_power as learned_power,
+    learned_softness as learned_softness,
     margin_response as margin_response,
     sharpened_cosine as sharpened_cosine,
     sigmoid as sigmoid,

@@ -232,6 +232,30 @@ def sharpened_cosine(
     return clip_cosine(response).astype(cos.dtype)
 
 
+def learned_power(raw: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The power of `sharpened_cosine` that a layer learns: `p = abs(raw) + 0.1`.
+
+    Args:
+        raw: The parameter, dimensionless, any shape.
+
+    Returns:
+        Powers of at least 0.1, same shape and dtype.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> print(ops.learned_power(jnp.array([0.4, 0.0])))
+        [0.5 0.1]
+
+    References:
+        Pisoni, Sharpened cosine similarity.
+        https://github.com/brohrer/sharpened-cosine-similarity
+        Differs: abs(raw) + 0.1 instead of a clamp at 0.1, below which nothing is
+        learned any more.
+    """
+    return jnp.abs(raw) + 0.1
+
+
 def sigmoid(
     cos: Float[Array, "..."], *, k: float | Float[Array, "..."]
 ) -> Float[Array, "..."]:
@@ -258,6 +282,28 @@ def sigmoid(
     return _sigmoid(cos, k).astype(cos.dtype)
 
 
+def learned_softness(raw: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The softness that a layer learns: `k = abs(raw) + 0.05`.
+
+    Args:
+        raw: The parameter, dimensionless, any shape.
+
+    Returns:
+        Softness of at least 0.05, same shape and dtype.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> print(ops.learned_softness(jnp.array([-0.7, 0.0])))
+        [0.75 0.05]
+
+    References:
+        The authors' code of Liu et al., Deep Hyperspherical Learning, NIPS 2017.
+        https://arxiv.org/abs/1711.03189
+    """
+    return jnp.abs(raw) + 0.05
+
+
 @jax.custom_jvp
 def _sigmoid(cos: Array, k: Array) -> Array:
     rate, top = _s_curve_scales(k)
@@ -275,7 +321,8 @@ def _sigmoid_jvp(primals, tangents):
     to_k = curve * ((top * top - 1) * (math.pi / 4)) - rise * latitude * 0.5
     # A choice between two that are the same keeps XLA's CPU backend from summing the
     # gradient to k with a library call that wants its factors stored.
-    of_k = jnp.broadcast_to(tangents[1] / k**2, cos.shape)
+    shape = jnp.broadcast_shapes(cos.shape, k.shape)
+    of_k = jnp.broadcast_to(tangents[1] / k**2, shape)
     of_k = jnp.where(cos != 0, of_k, of_k)
     return _sigmoid(cos, k), to_cos * tangents[0] + to_k * of_k
 
