@@ -1,38 +1,39 @@
 """Trains what a config file describes: python train.py --config=... --workdir=..."""
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+import sys
 
-from hypersphere import training
+from absl import app, flags
+from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", help_string="A config file; set any field by, say, --config.steps=200."
 )
 flags.DEFINE_string("workdir", None, "The run's folder; the same one resumes it.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.DEFINE_boolean("dry_run", False, "Compile, show what it takes, and exit.")
+flags.DEFINE_alias("dry-run", "dry_run")
+flags.DEFINE_boolean("print_config", False, "Show the config (--config.print), exit.")
+flags.DEFINE_boolean("allow_changes", False, "Resume with a config that has changed.")
+flags.DEFINE_boolean("distributed", False, "Join the processes the cluster tells of.")
+flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, where none tells.")
+flags.DEFINE_integer("processes", 0, "How many processes there are.")
+flags.DEFINE_integer("process", -1, "Which of them this is, from 0.")
+flags.mark_flag_as_required("config")
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
     """Absl's parser, after a check that names what is nearest to a misspelt field."""
-    try:
-        training.check_command_line(arguments)
-        return app.parse_flags_with_usage(arguments)
-    except (ValueError, OSError, TypeError, AttributeError) as error:
-        raise SystemExit(f"train.py: {training.describe(error)}") from error
+    if any(word.lstrip("-").startswith("help") for word in arguments):
+        return app.parse_flags_with_usage(arguments)  # without importing JAX
+    from hypersphere.training import command
+
+    return command.parse(arguments)
 
 
 def main(_: list[str]) -> None:
     """Trains; a user's mistake ends in one line, with --verbosity=1 in a traceback."""
-    if not flags.FLAGS["verbosity"].present:  # Orbax tells much at INFO
-        logging.set_verbosity(logging.WARNING)
-    try:
-        training.train(CONFIG.value, flags.FLAGS.workdir)
-    except KeyboardInterrupt:
-        raise SystemExit("Stopped; the same command resumes.") from None
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        if logging.vlog_is_on(1):
-            raise
-        raise SystemExit(f"train.py: {error}") from error
+    from hypersphere.training import command
+
+    sys.exit(command.run(CONFIG.value, flags.FLAGS))
 
 
 if __name__ == "__main__":

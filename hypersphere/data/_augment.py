@@ -5,6 +5,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float32, PRNGKeyArray, UInt8
 
+from hypersphere.data._erase import erase
+from hypersphere.data._rand_augment import rand_augment
+
 
 def augment(
     key: PRNGKeyArray,
@@ -12,23 +15,32 @@ def augment(
     *,
     flip: bool = False,
     pad: int = 0,
+    rand_layers: int = 0,
+    rand_magnitude: float = 9.0,
+    erase_probability: float = 0.0,
 ) -> UInt8[Array, "batch height width channels"]:
-    """Mirrors and shifts each image at random.
+    """Mirrors, shifts, recolors, warps and erases each image at random, in that order.
 
-    A shift pads every side by `pad` pixels, repeating the edge ("symmetric" padding:
-    the border pixel comes twice), and cuts the original size out at a random place.
+    By default nothing is done. A shift pads every side by `pad` pixels, repeating the
+    edge ("symmetric" padding: the border pixel comes twice), and cuts the original size
+    out at a random place.
 
     Args:
-        key: Random key. The same key gives the same result.
+        key: Random key. The same key gives the same result. An operation that is on or
+            off does not change what the others draw.
         images: uint8 images.
         flip: Whether to mirror left to right, each image with probability 1/2.
         pad: Largest shift in pixels, at least 0, in each direction.
+        rand_layers: Random operations of `rand_augment` per image, at least 0.
+        rand_magnitude: Their mean strength, in `[0, 10]`.
+        erase_probability: Of an image to lose a box to noise in `erase`, in `[0, 1]`.
 
     Returns:
         uint8 images of the same shape.
 
     Raises:
-        ValueError: If `pad` is negative.
+        ValueError: If `pad` is negative, or `rand_augment` or `erase` refuses its
+            arguments.
 
     Example:
         >>> import jax
@@ -44,6 +56,18 @@ def augment(
         images = _random_flip(flip_key, images)
     if pad:
         images = _random_shift(shift_key, images, pad)
+    # From 2, as `split` returns what `fold_in` gives for 0 and 1.
+    if rand_layers:
+        images = rand_augment(
+            jax.random.fold_in(key, 2),
+            images,
+            layers=rand_layers,
+            magnitude=rand_magnitude,
+        )
+    if erase_probability:
+        images = erase(
+            jax.random.fold_in(key, 3), images, probability=erase_probability
+        )
     return images
 
 

@@ -1,22 +1,60 @@
 """Sets whose classes are folders of image files."""
 
+import dataclasses
 from pathlib import Path
 
-import numpy as np
-
-from hypersphere.data._dataset import Dataset, ImageSet
-from hypersphere.data._images import Encoded, decode_all, is_gray
+from hypersphere.data._dataset import Dataset
+from hypersphere.data._open import load_records
 from hypersphere.data._order import permutation
+from hypersphere.data._records import Record, RecordSet
 
 EXTENSIONS = frozenset(".png .jpg .jpeg .bmp .gif .webp .ppm .pgm .tif .tiff".split())
 
 Classes = dict[str, list[Path]]
 
 
+@dataclasses.dataclass(frozen=True)
+class FolderRecords:
+    """Image files as they lie on the disk."""
+
+    paths: list[str]
+    labels: list[int]
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Record:
+        """The bytes of one file, and its label."""
+        return Record(Path(self.paths[index]).read_bytes(), self.labels[index])
+
+    def name(self, index: int) -> str:
+        """Its path."""
+        return self.paths[index]
+
+
 def load_folder(
     path: str, *, image_size: int, test_fraction: float, seed: int
 ) -> Dataset:
-    """Reads `PATH/train` and its test part, or divides `PATH/CLASS/*` by the seed."""
+    """Decodes the images of both parts; gray if all of them are."""
+    from hypersphere.data._images import is_gray  # reading the files needs no Pillow
+
+    train, test = _parts(path, test_fraction, seed)
+    opened = _record_set(path, train, test)
+    paths = (
+        file for part in (train, test) for files in part.values() for file in files
+    )
+    gray = all(is_gray(file, who=opened.name) for file in paths)
+    return load_records(opened, gray=gray, image_size=image_size)
+
+
+def open_folder(path: str, *, test_fraction: float, seed: int) -> RecordSet:
+    """Lists the files of both parts."""
+    return _record_set(path, *_parts(path, test_fraction, seed))
+
+
+def _parts(path: str, test_fraction: float, seed: int) -> tuple[Classes, Classes]:
+    """Lists `PATH/train` and its test part, or divides `PATH/CLASS/*` by the seed."""
     who = f"folder:{path}"
     root = Path(path).expanduser()
     if not root.is_dir():
@@ -28,9 +66,8 @@ def load_folder(
         train = _scan(root / "train", who)
         test = _scan(_test_folder(root, who), who)
         _check_same_classes(train, test, who)
-    else:
-        train, test = _divide(_scan(root, who), test_fraction, seed)
-    return _decode(train, test, who, image_size)
+        return train, test
+    return _divide(_scan(root, who), test_fraction, seed)
 
 
 def _scan(folder: Path, who: str) -> Classes:
@@ -95,31 +132,11 @@ def _divide(
     return train, test
 
 
-def _decode(train: Classes, test: Classes, who: str, image_size: int) -> Dataset:
-    parts = [_flatten(train), _flatten(test)]
-    gray = all(is_gray(path, who=who) for paths, _ in parts for path in paths)
-    images = decode_all(
-        [_encoded(paths) for paths, _ in parts],
-        who=who,
-        gray=gray,
-        image_size=image_size,
-    )
-    train_set, test_set = (
-        ImageSet(pixels, labels)
-        for pixels, (_, labels) in zip(images, parts, strict=True)
-    )
-    return Dataset(who, train_set, test_set, tuple(train))
+def _record_set(path: str, train: Classes, test: Classes) -> RecordSet:
+    return RecordSet(f"folder:{path}", _records(train), _records(test), tuple(train))
 
 
-def _flatten(classes: Classes) -> tuple[list[Path], np.ndarray]:
-    paths = [path for files in classes.values() for path in files]
-    counts = [len(files) for files in classes.values()]
-    return paths, np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-
-
-def _encoded(paths: list[Path]) -> Encoded:
-    return Encoded(
-        count=len(paths),
-        read=lambda block: paths[block.start : block.stop],
-        name=lambda index: str(paths[index]),
-    )
+def _records(classes: Classes) -> FolderRecords:
+    paths = [str(path) for files in classes.values() for path in files]
+    labels = [label for label, files in enumerate(classes.values()) for _ in files]
+    return FolderRecords(paths, labels)

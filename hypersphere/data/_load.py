@@ -1,5 +1,6 @@
 """From one string to a data set in memory."""
 
+from hypersphere.data._cifar import load_cifar
 from hypersphere.data._dataset import Dataset, ImageSet
 from hypersphere.data._idx import load_idx
 from hypersphere.data._memory import check_memory
@@ -21,6 +22,7 @@ def load(
     |---|---|
     | `mnist5k` | 5,000 MNIST digits that ship with the package |
     | `tfds:NAME` | a TensorFlow Datasets set prepared as array_record |
+    | `cifar:PATH` | CIFAR-10 or CIFAR-100 in their binary versions |
     | `folder:PATH` | `PATH/train/CLASS/*` and `PATH/test/CLASS/*`, or `PATH/CLASS/*` |
     | `idx:PATH` | MNIST-format files, plain or gzipped |
     | `synthetic:HxWxC,classes=K,examples=N` | N generated, learnable images |
@@ -31,7 +33,7 @@ def load(
     test part of `tfds:` is the first of `test` and `validation` with known labels.
 
     Args:
-        source: Where the images come from, in one of the five forms.
+        source: Where the images come from, in one of the six forms.
         data_dir: Where `tfds:` looks for prepared sets. Empty means
             `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`. Other sources ignore it.
         image_size: Height and width in pixels to bring every image to: the shorter side
@@ -90,11 +92,13 @@ def _read(
             )
         case ("idx", ":", path) if path:
             return load_idx(path)
+        case ("cifar", ":", path) if path:
+            return load_cifar(path)
         case ("synthetic", ":", spec):
             return load_synthetic(spec, seed=seed)
     raise ValueError(
         "`load` needs `source` to be one of `mnist5k`, `tfds:NAME`, `folder:PATH`, "
-        "`idx:PATH` or `synthetic:HxWxC,classes=K,examples=N`, got "
+        "`idx:PATH`, `cifar:PATH` or `synthetic:HxWxC,classes=K,examples=N`, got "
         f"`source={source!r}`."
     )
 

@@ -1,33 +1,58 @@
 """TensorFlow Datasets sets, read without TensorFlow."""
 
+import dataclasses
 import os
-from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hypersphere.data._dataset import Dataset, ImageSet
-from hypersphere.data._images import Encoded, decode_all
+from hypersphere.data._dataset import Dataset
+from hypersphere.data._open import load_records
+from hypersphere.data._records import Record, RecordSet
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsRecords:
+    """One split, its images still encoded."""
+
+    source: Any
+    split: str
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Record:
+        """The image and the label of one record."""
+        record = self.source[index]
+        return Record(record["image"], int(record["label"]))
+
+    def name(self, index: int) -> str:
+        """Its position in the split."""
+        return f"record {index} of split {self.split!r}"
 
 
 def load_tfds(name: str, *, data_dir: str, image_size: int) -> Dataset:
-    """Reads the training split and the first labelled test or validation split."""
+    """Decodes the images of both parts; gray if the set says so."""
+    opened, gray = _open(name, data_dir)
+    return load_records(opened, gray=gray, image_size=image_size)
+
+
+def open_tfds(name: str, *, data_dir: str) -> RecordSet:
+    """Opens the training split and the first labelled test or validation split."""
+    return _open(name, data_dir)[0]
+
+
+def _open(name: str, data_dir: str) -> tuple[RecordSet, bool]:
+    """Both parts, and whether the images are gray."""
     who = f"tfds:{name}"
     root = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     builder = _prepared_builder(name, os.path.expanduser(root), who)
     gray, class_names = _image_and_label(builder, who)
-    splits = _splits(builder, who)
-    sources = [_open(builder, split) for split in splits]
-    labels = [np.empty(len(source), np.int32) for source in sources]
-    parts = [  # decoding them also fills in `labels`, so each record is read once
-        _encoded(*part) for part in zip(sources, labels, splits, strict=True)
-    ]
-    images = decode_all(parts, who=who, gray=gray, image_size=image_size)
-    train, test = (ImageSet(*pair) for pair in zip(images, labels, strict=True))
-    return Dataset(who, train, test, class_names)
+    train, test = (_records(builder, split) for split in _splits(builder, who))
+    return RecordSet(who, train, test, class_names), gray
 
 
 def _prepared_builder(name: str, root: str, who: str) -> tfds.core.DatasetBuilder:
@@ -89,7 +114,7 @@ def _splits(builder: Any, who: str) -> tuple[str, str]:
     """What to train and what to test on: competitions keep the labels of one secret."""
     splits = builder.info.splits
     for split in ("test", "validation") if "train" in splits else ():
-        if split in splits and _open(builder, split)[0]["label"] >= 0:
+        if split in splits and _records(builder, split)[0].label >= 0:
             return "train", split
     raise ValueError(
         f"`{who}` needs a split `train`, and `test` or `validation` with known labels, "
@@ -97,21 +122,10 @@ def _splits(builder: Any, who: str) -> tuple[str, str]:
     )
 
 
-def _open(builder: Any, split: str) -> Any:
-    """The records of a split by position, their images still encoded."""
-    return builder.as_data_source(
+def _records(builder: Any, split: str) -> TfdsRecords:
+    source = builder.as_data_source(
         split,
         decoders={"image": tfds.decode.SkipDecoding()},
         file_format="array_record",
     )
-
-
-def _encoded(source: Any, labels: np.ndarray, split: str) -> Encoded:
-    def read(block: range) -> Sequence[BytesIO]:
-        records = source.__getitems__(block)
-        labels[block.start : block.stop] = [record["label"] for record in records]
-        return [BytesIO(record["image"]) for record in records]
-
-    return Encoded(
-        len(source), read, lambda index: f"record {index} of split {split!r}"
-    )
+    return TfdsRecords(source, split)

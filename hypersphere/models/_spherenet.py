@@ -50,6 +50,10 @@ class SphereNet(nnx.Module):
         activation: What follows the normalization; None for nothing.
         sphere_norm: Whether convolutions are `nn.SphereNorm`, with a learned scale and
             shift per filter.
+        dropout: Share of the features that is dropped in training mode, in [0, 1). The
+            network is then called with `rngs`.
+        remat: Whether the backward pass computes each convolution's layer again instead
+            of keeping what is inside it: less memory, more time, the same numbers.
         dtype: What to compute in; the features and the head are at least float32.
         param_dtype: The dtype of the kernels.
         rngs: Random keys for the parameters.
@@ -91,6 +95,8 @@ class SphereNet(nnx.Module):
         norm_features: bool = False,
         activation: Activation | None = jax.nn.relu,
         sphere_norm: bool = False,
+        dropout: float = 0.0,
+        remat: bool = False,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs,
@@ -134,7 +140,13 @@ class SphereNet(nnx.Module):
             activation=None,
             rngs=rngs,
         )
+        if not 0 <= dropout < 1:
+            raise ValueError(
+                f"`SphereNet` needs `dropout` in [0, 1), got `dropout={dropout!r}`."
+            )
+        self.dropout = nnx.Dropout(dropout)
         self.head = _make_head(head, feature_dim or filters[3], num_classes, rngs)
+        self.remat = remat
         self.image_shape = (*height_width, in_features)
 
     def features(
@@ -149,18 +161,27 @@ class SphereNet(nnx.Module):
                 "`in_features`, or resize the images."
             )
         x = images
+        apply = nnx.remat(_apply) if self.remat else _apply
         for index, stage in enumerate(self.stages):
             for layer in stage:
-                x = layer(x)
+                x = apply(layer, x)
             is_last = index == len(self.stages) - 1
             is_large = max(x.shape[1:3]) > 2 * _GRID
             x = _pool_to_grid(x) if is_last and is_large else _halve(x)
         x = jnp.squeeze(self.feature_layer(x), axis=(1, 2))
         return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
-    def __call__(self, images: Float[Array, "batch height width in_features"]) -> Any:
-        """Class scores (batch, num_classes), or what `nn.AngularHead` returns."""
-        return self.head(self.features(images))
+    def __call__(
+        self,
+        images: Float[Array, "batch height width in_features"],
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> Any:
+        """Class scores (batch, num_classes), or what `nn.AngularHead` returns.
+
+        `rngs` are the random keys of dropout, which needs them in training mode.
+        """
+        return self.head(self.dropout(self.features(images), rngs=rngs))
 
 
 class _ConvLayer(nnx.Module):
@@ -186,6 +207,10 @@ class _ConvLayer(nnx.Module):
         x = self.conv(x)
         x = self.norm(x) if self.norm else x
         return self.activation(x) if self.activation else x
+
+
+def _apply(layer: Callable[[Array], Array], x: Array) -> Array:
+    return layer(x)
 
 
 def _make_conv(

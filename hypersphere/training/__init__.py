@@ -3,16 +3,28 @@
 Needs the extra `[train]`.
 """
 
+from hypersphere.training._cache import use_compilation_cache as use_compilation_cache
 from hypersphere.training._config import (
     DataConfig as DataConfig,
+    GuardConfig as GuardConfig,
     LossConfig as LossConfig,
+    MeshConfig as MeshConfig,
     ModelConfig as ModelConfig,
     OptimConfig as OptimConfig,
     TrainConfig as TrainConfig,
+)
+from hypersphere.training._config_text import (
     check_command_line as check_command_line,
     describe as describe,
     from_json as from_json,
     to_json as to_json,
 )
+from hypersphere.training._distributed import join as join
+from hypersphere.training._dry_run import dry_run as dry_run
+from hypersphere.training._durations import Duration as Duration
+from hypersphere.training._guard import DivergedError as DivergedError
 from hypersphere.training._loop import Loaded as Loaded, load as load, train as train
-from hypersphere.training._run import DivergedError as DivergedError
+from hypersphere.training._stop import (
+    RESUME_STATUS as RESUME_STATUS,
+    StoppedError as StoppedError,
+)

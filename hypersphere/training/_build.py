@@ -1,4 +1,4 @@
-"""From the names and numbers of a config to models, losses and optimizers."""
+"""From the names and numbers of a config to models and losses."""
 
 import functools
 from collections.abc import Callable
@@ -9,14 +9,9 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from hypersphere import losses, models, nn, ops, regularizers
-from hypersphere.training._config import (
-    LossConfig,
-    ModelConfig,
-    OptimConfig,
-    TrainConfig,
-    choose,
-)
+from hypersphere import losses, models, nn, ops
+from hypersphere.training._config import LossConfig, ModelConfig, TrainConfig
+from hypersphere.training._validate import choose
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 LossFunction = Callable[[Any, jax.Array, jax.Array], jax.Array]
@@ -49,6 +44,8 @@ def make_model(
         norm_features=c.norm_features,
         activation=jax.nn.relu if c.relu else None,
         sphere_norm=c.sphere_norm,
+        dropout=c.dropout,
+        remat=c.remat,
         dtype=_dtype(c),
         rngs=nnx.Rngs(config.seed),
     )
@@ -126,56 +123,3 @@ def make_loss(config: LossConfig) -> LossFunction:
 def class_scores(outputs: Any) -> jax.Array:
     """What is largest for the predicted class: scores, or an angular head's cosines."""
     return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-    """The learning rate of each step."""
-    rate = config.learning_rate
-    after = steps - config.warmup_steps
-    table = {
-        "constant": lambda: optax.constant_schedule(rate),
-        "piecewise": lambda: optax.piecewise_constant_schedule(
-            rate, {b - config.warmup_steps: config.factor for b in config.boundaries}
-        ),
-        "cosine": lambda: optax.cosine_decay_schedule(rate, after),
-    }
-    schedule = choose("optim.schedule", config.schedule, table)()
-    if config.warmup_steps == 0:
-        return schedule
-    warmup = optax.linear_schedule(0.0, rate, config.warmup_steps)
-    return optax.join_schedules([warmup, schedule], [config.warmup_steps])
-
-
-def make_optimizer(
-    config: OptimConfig, schedule: optax.Schedule
-) -> optax.GradientTransformation:
-    """The optimizer, without the penalties, which are part of the loss."""
-    table = {
-        "adam": lambda: optax.adam(schedule),
-        "sgd": lambda: optax.sgd(
-            schedule, momentum=config.momentum, nesterov=config.nesterov
-        ),
-    }
-    return choose("optim.name", config.name, table)()
-
-
-def penalty(model: nnx.Module, config: OptimConfig) -> jax.Array:
-    """Orthogonality of spherical filters; L2 of plain layers and batch norms."""
-    spherical = (nn.SphereConv, nn.SphereLinear)
-    plain = (nnx.Conv, nnx.Linear, nn.AngularHead, nnx.BatchNorm)
-    modules = [module for _, module in nnx.iter_modules(model)]
-    wrapped = [m.layer for m in modules if isinstance(m, nn.SphereNorm)]
-    directions = wrapped + [m for m in modules if isinstance(m, spherical)]
-    known = {id(module) for module in directions}
-    others = [m for m in modules if isinstance(m, plain) and id(m) not in known]
-    total = jnp.zeros(())
-    if config.orthogonality:
-        for module in directions:
-            total += config.orthogonality * regularizers.orthogonality(
-                module.kernel[...]
-            )
-    if config.l2:
-        for module in others:
-            for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)):
-                total += config.l2 * jnp.sum(jnp.square(leaf))
-    return total

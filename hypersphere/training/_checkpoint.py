@@ -1,157 +1,378 @@
-"""Checkpoints: written atomically by Orbax, verified when they are read."""
+"""Checkpoints: written by Orbax, sealed with fingerprints, verified when read.
 
+A checkpoint is a folder named after its step. It gets that name by a rename, after all
+files in it are on disk: until then it is `STEP.part`, which a killed run leaves behind
+and the next one deletes. In it are `state/`, as Orbax writes it, and `seal.json`.
+"""
+
+import contextlib
+import json
+import logging
 import shutil
-import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+
+from hypersphere.training._fingerprint import fingerprints, finite
+from hypersphere.training._seal import check_files, read_seal
+from hypersphere.training._step_folders import StepFolders
 
 FOLDER = "checkpoints"
 
 
+class SaveError(OSError):
+    """A checkpoint could not be written, as on a full disk; older ones are whole."""
+
+
+class Restored(NamedTuple):
+    """What `Checkpoints.restore` has read.
+
+    Attributes:
+        state: The tree of arrays.
+        meta: The JSON that was saved with it.
+        complaints: A line for each damaged checkpoint that was passed over.
+    """
+
+    state: Any
+    meta: dict[str, Any]
+    complaints: list[str]
+
+
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run, of which a kill at any moment leaves the last whole.
+
+    Where several processes train together, each calls every method in the same order;
+    the folder is one they share, and the first of them seals, renames and deletes.
 
     Args:
         workdir: The run's folder.
-        keep: How many are kept, the newest ones.
-        read_only: Whether to leave unfinished files of a killed run alone.
+        keep: How many of the newest are kept, at least 1.
+        keep_best: How many of those with the highest scores are kept as well.
+        read_only: Whether to change nothing: not even what a killed run left is
+            cleared, and damaged checkpoints stay where they are.
+
+    Raises:
+        ValueError: If `keep < 1` or `keep_best < 0`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> import jax, jax.numpy as jnp
+        >>> from hypersphere.training._checkpoint import Checkpoints
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoints = Checkpoints(pathlib.Path(folder))
+        ...     checkpoints.save(7, {"weight": jnp.ones(2)}, {"seconds": 1.5})
+        ...     checkpoints.wait()
+        ...     template = {"weight": jax.ShapeDtypeStruct((2,), jnp.float32)}
+        ...     state, meta, complaints = checkpoints.restore(template)
+        ...     print(checkpoints.steps(), state["weight"], meta, complaints)
+        ...     checkpoints.close()
+        [7] [1. 1.] {'seconds': 1.5} []
     """
 
-    def __init__(self, workdir: Path, *, keep: int = 2, read_only: bool = False):
-        self._folder = (workdir / FOLDER).absolute()
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        keep: int = 2,
+        keep_best: int = 0,
+        read_only: bool = False,
+    ):
+        if keep < 1 or keep_best < 0:
+            raise ValueError(
+                "`Checkpoints` needs `keep >= 1` and `keep_best >= 0`, got "
+                f"`keep={keep}` and `keep_best={keep_best}`."
+            )
+        self._folders = StepFolders((workdir / FOLDER).absolute())
+        self._keep, self._keep_best = keep, keep_best
         self._read_only = read_only
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            create=not read_only,
-            read_only=read_only,
-            cleanup_tmp_directories=not read_only,
-        )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._first = jax.process_index() == 0
+        self._checkpointer = ocp.StandardCheckpointer()
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        if self._first and not read_only:
+            self._folders.clear()
 
     def steps(self) -> list[int]:
-        """The steps there are checkpoints of, in rising order."""
-        return sorted(self._manager.all_steps())
+        """The steps there are whole checkpoints of, in rising order."""
+        return self._folders.whole()
 
-    def save(self, step: int, state: Any, meta: dict[str, Any]) -> None:
-        """Writes the state and some JSON, and returns while files are being written."""
-        if step in self.steps():
-            return
-        leaves = {name: np.asarray(leaf) for name, leaf in _flat(state).items()}
-        bad = [n for n, leaf in leaves.items() if not np.isfinite(leaf).all()]
-        if bad:
-            raise FloatingPointError(
-                f"The state after step {step} is not finite, in {', '.join(bad[:5])}. "
-                "It was not saved; the checkpoint before it is kept."
-            )
-        meta = meta | {
-            "checksums": {name: _checksum(leaf) for name, leaf in leaves.items()},
-            "kinds": {name: _kind(leaf) for name, leaf in leaves.items()},
-        }
-        saved = self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(leaves), meta=ocp.args.JsonSave(meta)
-            ),
-        )
-        if not saved:
-            raise RuntimeError(f"Orbax did not save step {step} in {self._folder}.")
-
-    def restore(self, template: Any) -> tuple[Any, dict[str, Any], list[str]] | None:
-        """The newest checkpoint that is whole, or None if there is none.
-
-        Args:
-            template: The state's tree, of arrays or `jax.ShapeDtypeStruct`.
-
-        Returns:
-            The state, the JSON saved with it, and a line for each damaged checkpoint,
-            which is set aside under another name unless this was opened read-only.
-
-        Raises:
-            ValueError: If a checkpoint is of another model than the template.
-            OSError: If there are checkpoints and all are damaged.
-        """
-        complaints: list[str] = []
-        for step in reversed(self.steps()):
-            try:
-                state, meta = self._read(step, template)
-            except _OtherModelError:
-                raise
-            except Exception as error:  # whatever a damaged file makes Orbax raise
-                reason = str(error).splitlines()[0][:120] if str(error) else repr(error)
-                complaints.append(f"checkpoint {step} is damaged ({reason})")
-                continue
-            self._set_aside([s for s in self.steps() if s > step])
-            return state, meta, complaints
-        if complaints:
-            raise OSError(
-                f"No checkpoint in {self._folder} can be read: "
-                f"{'; '.join(complaints)}. Restore them from a copy, or delete the "
-                "folder to start anew."
-            )
-        return None
+    def best_step(self) -> int | None:
+        """The step of the highest score, the newest of equals; None without scores."""
+        return next(iter(self._folders.best()), None)
 
     def meta(self) -> dict[str, Any]:
-        """The JSON of the newest checkpoint that can be read.
+        """The JSON of the newest checkpoint whose seal can be read.
+
+        Returns:
+            What `save` was given as `meta`.
 
         Raises:
             FileNotFoundError: If there is none.
         """
         for step in reversed(self.steps()):
-            try:
-                return self._read_meta(step)
-            except Exception:
-                continue
+            with contextlib.suppress(OSError, ValueError):
+                return read_seal(self._folders.path(step))["meta"]
         raise FileNotFoundError(
-            f"There is no checkpoint in {self._folder}. Train first, or name the "
-            "folder that a run was given as --workdir."
+            f"There is no checkpoint in {self._folders.folder}. Train first, or name "
+            "the folder that a run was given as --workdir."
         )
 
+    def save(
+        self,
+        step: int,
+        state: Any,
+        meta: dict[str, Any],
+        *,
+        score: float | None = None,
+    ) -> None:
+        """Takes the state, and returns while its files are being written.
+
+        The state may be donated to another computation at once. A step of which there
+        is a whole checkpoint is not saved again. An unfinished save is waited for.
+
+        Args:
+            step: The number of steps the state has been trained for.
+            state: Any tree of arrays of the types `fingerprints` takes; if there are
+                several processes, arrays of all of them.
+            meta: What goes with it, of the types that JSON has.
+            score: How good the state is, higher is better; None or NaN if it was not
+                evaluated.
+
+        Raises:
+            SaveError: If this or the save before could not be written.
+            FloatingPointError: If the state of the save before was not finite; that of
+                this one is found out later and raised by `check`, `wait` or `save`.
+            ValueError: If this was opened read-only.
+            TypeError: If `meta` is not JSON.
+        """
+        self._refuse_read_only("save")
+        self._join()
+        if not _everywhere(step not in self.steps()):
+            return
+        leaves = {name: jnp.asarray(leaf) for name, leaf in _flat(state).items()}
+        content = {
+            "kinds": {name: _kind(leaf) for name, leaf in leaves.items()},
+            "meta": json.loads(json.dumps(meta)),  # the caller may change it
+            "score": None if score is None else float(score),
+        }
+        size = sum(leaf.nbytes for leaf in leaves.values())
+        with self._cleared_on_failure(step, size):
+            if self._first:
+                self._folders.begin(step)
+            self._checkpointer.save(self._folders.part(step) / "state", leaves)
+        found = fingerprints(leaves), finite(leaves)  # now: `state` may soon be donated
+        self._pending = self._finisher.submit(self._finish, step, content, found, size)
+
+    def restore(self, template: Any, *, step: int | None = None) -> Restored | None:
+        """The newest checkpoint that is whole, or that of one step.
+
+        Args:
+            template: The state's tree, of `jax.ShapeDtypeStruct` or arrays. An array is
+                placed as the `sharding` of its template says, which need not be that
+                it was saved with; without one, on the first device.
+            step: Which checkpoint. None tries all, the newest first.
+
+        Returns:
+            The state, what was saved with it, and complaints; None if there is no
+            checkpoint at all. A damaged checkpoint is renamed to `STEP.damaged`, unless
+            this was opened read-only, and has one line in the complaints.
+
+        Raises:
+            ValueError: If a checkpoint is of another model than the template, or if its
+                arrays cannot be placed as the template says. Nothing is renamed.
+            FileNotFoundError: If there is no checkpoint of `step`.
+            OSError: If there are checkpoints and all that were tried are damaged.
+        """
+        self.wait()
+        wanted = {name: _placed(leaf) for name, leaf in _flat(template).items()}
+        complaints: list[str] = []
+        below = None if step is None else step + 1
+        while (found := self._newest(below)) is not None and step in (None, found):
+            read = self._read(found, wanted)
+            if not isinstance(read, str):
+                leaves, meta = read
+                paths, tree = jax.tree_util.tree_flatten_with_path(template)
+                ordered = [leaves[jax.tree_util.keystr(path)] for path, _ in paths]
+                return Restored(jax.tree.unflatten(tree, ordered), meta, complaints)
+            complaints.append(f"checkpoint {found} is damaged ({read})")
+            if not self._read_only:
+                self._set_aside(found, "damaged")
+            below = found
+        others = ", ".join(str(s) for s in self.steps() if s != step) or "none"
+        if complaints:
+            raise OSError(
+                f"No checkpoint in {self._folders.folder} can be read: "
+                f"{'; '.join(complaints)}. Not tried: {others}. Restore them from a "
+                "copy, or delete the folder to start anew."
+            )
+        if step is not None:
+            raise FileNotFoundError(
+                f"There is no checkpoint of step {step} in {self._folders.folder}; "
+                f"others: {others}."
+            )
+        return None
+
+    def set_aside_after(self, step: int) -> None:
+        """Renames the newer checkpoints, so that their steps can be saved anew.
+
+        Args:
+            step: The newest step that stays. Newer ones become `STEP.rewound`.
+
+        Raises:
+            SaveError: If the save before could not be written.
+            ValueError: If this was opened read-only.
+        """
+        self._refuse_read_only("set_aside_after")
+        self.wait()
+        while (newest := self._newest(None)) is not None and newest > step:
+            self._set_aside(newest, "rewound")
+
+    def check(self) -> None:
+        """Raises the error of a save that has failed since; does not wait.
+
+        Raises:
+            SaveError: If a checkpoint could not be written.
+            FloatingPointError: If its state was not finite.
+        """
+        if self._pending is not None and self._pending.done():
+            self._join()
+
     def wait(self) -> None:
-        """Returns when everything is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything is on disk; raises what `check` raises."""
+        try:
+            self._join()
+        finally:
+            _barrier("hypersphere checkpoint sealed")
 
     def close(self) -> None:
-        """Waits, and frees threads."""
-        self._manager.close()
+        """Waits, and frees threads; raises what `check` raises."""
+        try:
+            self.wait()
+        finally:
+            self._finisher.shutdown()
+            self._checkpointer.close()
 
-    def _read(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
-        meta = self._read_meta(step)
-        wanted = {name: _shape(leaf) for name, leaf in _flat(template).items()}
-        kinds = {(name, _kind(leaf)) for name, leaf in wanted.items()}
-        differing = sorted({name for name, _ in kinds ^ set(meta["kinds"].items())})
-        if differing:
-            raise _OtherModelError(
-                f"The checkpoint of step {step} in {self._folder} holds another model: "
-                f"they differ in {', '.join(differing[:3])}. Have the data or the code "
-                "changed? Choose another --workdir."
-            )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted))
-        leaves = self._manager.restore(step, args=args)["state"]
+    def _join(self) -> None:
+        """Waits for this process alone. An error is raised only once."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _finish(
+        self, step: int, content: dict[str, Any], found: Any, size: int
+    ) -> None:
+        """Seals what Orbax writes, as soon as that is done; runs in a thread."""
+        with self._cleared_on_failure(step, size):
+            self._checkpointer.wait_until_finished()
+            prints, whole = jax.device_get(found)
+            bad = [name for name, is_finite in whole.items() if not is_finite]
+            if bad:
+                raise FloatingPointError(
+                    f"The state after step {step} is not finite, in "
+                    f"{', '.join(bad[:5])}. It was not saved; the checkpoint before it "
+                    "is kept."
+                )
+            if self._first:
+                prints = {name: int(number) for name, number in prints.items()}
+                self._folders.finish(step, {**content, "prints": prints})
+        if self._first:
+            with contextlib.suppress(OSError):  # tried again after the next save
+                self._folders.delete_old(keep=self._keep, keep_best=self._keep_best)
+
+    def _newest(self, below: int | None) -> int | None:
+        """As the first process sees it: the others' view of the disk may lag."""
+        steps = [s for s in self._folders.numbered() if below is None or s < below]
+        newest = max(steps, default=-1)
+        if jax.process_count() > 1:
+            newest = int(multihost_utils.broadcast_one_to_all(np.int32(newest)))
+        return None if newest < 0 else newest
+
+    def _set_aside(self, step: int, word: str) -> None:
+        if self._first:
+            self._folders.set_aside(step, word)
+        _barrier(f"hypersphere checkpoint {word}")
+
+    def _read(
+        self, step: int, wanted: dict[str, jax.ShapeDtypeStruct]
+    ) -> tuple[dict[str, jax.Array], dict[str, Any]] | str:
+        """The arrays and the JSON, or in some words what is damaged.
+
+        Once the files are known to be as they were written, an error of Orbax has
+        another reason, such as too little memory: it is raised, and nothing renamed.
+        """
+        folder, seal, damage = self._folders.path(step), {}, ""
+        try:
+            seal = read_seal(folder)
+            if self._first:
+                check_files(folder, seal)
+        except PermissionError:
+            raise
+        except (OSError, ValueError) as error:
+            damage = _in_short(error)
+        if not _everywhere(not damage):
+            return damage or "another process cannot read it"
+        self._refuse_another_model(step, seal["kinds"], wanted)
+        # The handler itself: a checkpointer would wait for errors to be met by all.
+        leaves = ocp.StandardCheckpointHandler().restore(
+            epath.Path(folder / "state"), args=ocp.args.StandardRestore(wanted)
+        )
+        prints = jax.device_get(fingerprints(leaves))
         for name, leaf in leaves.items():
-            if _checksum(np.asarray(leaf)) != meta["checksums"][name]:
-                raise OSError(f"the bytes of {name} have changed since they were saved")
-        paths, tree = jax.tree_util.tree_flatten_with_path(template)
-        ordered = [leaves[jax.tree_util.keystr(path)] for path, _ in paths]
-        return jax.tree.unflatten(tree, ordered), meta
+            there = seal["prints"][name], seal["kinds"][name]
+            if (int(prints[name]), _kind(leaf)) != there:
+                return f"the bits of {name} are not those that were saved"
+        return leaves, seal["meta"]
 
-    def _read_meta(self, step: int) -> dict[str, Any]:
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=args)["meta"]
+    def _refuse_read_only(self, method: str) -> None:
+        if self._read_only:
+            raise ValueError(
+                f"`{method}` needs `read_only=False`, but {self._folders.folder} was "
+                "opened to be read only."
+            )
 
-    def _set_aside(self, steps: list[int]) -> None:
-        if self._read_only or not steps:
-            return
-        for step in steps:
-            shutil.move(self._folder / str(step), self._folder / f"{step}.damaged")
-        self._manager.reload()
+    def _refuse_another_model(
+        self, step: int, there: dict[str, str], wanted: dict[str, jax.ShapeDtypeStruct]
+    ) -> None:
+        here = {name: _kind(leaf) for name, leaf in wanted.items()}
+        names = sorted(dict(here.items() ^ there.items()))
+        if names:
+            differences = [
+                f"{name} ({there.get(name, 'nothing')} there, "
+                f"{here.get(name, 'nothing')} here)"
+                for name in names[:3]
+            ]
+            raise ValueError(
+                f"The checkpoint of step {step} in {self._folders.folder} holds "
+                f"another model: they differ in {', '.join(differences)}. Have the "
+                "data or the code changed? Choose another --workdir."
+            )
 
-
-class _OtherModelError(ValueError):
-    """A whole checkpoint, but of a model with other parameters."""
+    @contextlib.contextmanager
+    def _cleared_on_failure(self, step: int, size: int) -> Iterator[None]:
+        """Removes what was written of a checkpoint of so many bytes, and says why."""
+        try:
+            with _quiet():
+                yield
+        except Exception as error:  # whatever a full disk makes Orbax raise
+            if self._first:
+                self._folders.discard(step)
+            if isinstance(error, FloatingPointError):
+                raise
+            last = max(self.steps(), default="none")
+            free = shutil.disk_usage(self._folders.folder).free
+            raise SaveError(
+                f"Checkpoint {step} could not be written to {self._folders.folder} "
+                f"({_in_short(error)}). It needs about {size / 1e6:.1f} MB, and "
+                f"{free / 1e6:.1f} MB are free. The last good checkpoint: {last}."
+            ) from error
 
 
 def _flat(tree: Any) -> dict[str, Any]:
@@ -163,10 +384,43 @@ def _kind(leaf: Any) -> str:
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    """The template of an array, with a sharding that fits its shape."""
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding.shard_shape(leaf.shape)  # raises where it does not
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _checksum(leaf: np.ndarray) -> int:
-    return zlib.crc32(leaf.tobytes(), zlib.crc32(_kind(leaf).encode()))
+def _everywhere(true: bool, /) -> bool:  # noqa: FBT001
+    """Whether it is so in every process; all of them learn it."""
+    if jax.process_count() == 1:
+        return true
+    return bool(multihost_utils.process_allgather(np.array(true)).all())
+
+
+def _barrier(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _in_short(error: Exception) -> str:
+    return str(error).splitlines()[0][:120] if str(error) else repr(error)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps pages about an error off the console; it is reported in one line."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return record.name == "absl" and "orbax" not in record.pathname
+
+    for logger in loggers:
+        logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_other)

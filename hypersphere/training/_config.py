@@ -1,13 +1,8 @@
-"""What a run is made of: typed dataclasses, as JSON and back."""
+"""What a run is made of: typed dataclasses."""
 
 import dataclasses
-import difflib
-import json
-import re
-import typing
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+
+from hypersphere.training._durations import Duration
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -15,14 +10,27 @@ class DataConfig:
     """Which images, and what happens to them.
 
     Args:
-        source: `mnist5k`, `tfds:NAME`, `folder:PATH`, `idx:PATH` or
-            `synthetic:HxWxC,classes=K,examples=N`.
+        source: `mnist5k`, `tfds:NAME`, `folder:PATH`, `tar:PATH`, `idx:PATH`,
+            `cifar:PATH` or `synthetic:HxWxC,classes=K,examples=N`.
         data_dir: Where TensorFlow Datasets keeps its sets; empty for its own default.
         image_size: Pixels that images are resized to, square; 0 leaves them.
         test_fraction: Share of a folder without its own test part, in (0, 1).
+        stream: Whether images are decoded while training, each by a random crop of
+            its own, as `tfds:`, `folder:` and `tar:` allow; else the whole set lies on
+            the device.
+        min_crop: Smallest share of a streamed image's area that a crop keeps, (0, 1].
+        crop_fraction: Share of a streamed test image's shorter side that is kept.
+        threads: Threads that decode streamed images; 0 for one per core, at most 16.
+        workers: Processes that decode streamed images; 0 for threads alone.
+        max_bad: Share of streamed images that may turn out unreadable, in [0, 1].
         flip: Whether training images are mirrored at random, left to right.
         pad: Pixels that training images are shifted by at most, at random: a symmetric
             padding and a crop.
+        rand_layers: Operations of RandAugment per image; 0 for none.
+        rand_magnitude: Their strength, in [0, 10].
+        erase: Share of images of which a random rectangle is erased, in [0, 1].
+        mixup: Alpha of the Beta distribution by which images are mixed; 0 for not.
+        cutmix: The same for rectangles of images. With both, each batch draws one.
         mean: Pixel value that becomes 0.
         std: Pixel values that make 1.
     """
@@ -31,8 +39,19 @@ class DataConfig:
     data_dir: str = ""
     image_size: int = 0
     test_fraction: float = 0.2
+    stream: bool = False
+    min_crop: float = 0.08
+    crop_fraction: float = 0.875
+    threads: int = 0
+    workers: int = 0
+    max_bad: float = 0.01
     flip: bool = False
     pad: int = 0
+    rand_layers: int = 0
+    rand_magnitude: float = 9.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     mean: float = 127.5
     std: float = 128.0
 
@@ -55,6 +74,9 @@ class ModelConfig:
         momentum: Share of the running averages that a step keeps, in [0, 1).
         epsilon: What batch normalization adds to the variance, positive.
         feature_dim: Length of the features; 0 for the network's own.
+        dropout: Share of the features that a training step drops, in [0, 1).
+        remat: Whether the backward pass computes each layer again instead of keeping
+            what is inside it.
         dtype: What to compute in: `float32` or `bfloat16`. Parameters are float32.
     """
 
@@ -70,6 +92,8 @@ class ModelConfig:
     momentum: float = 0.99
     epsilon: float = 1e-5
     feature_dim: int = 0
+    dropout: float = 0.0
+    remat: bool = False
     dtype: str = "float32"
 
 
@@ -110,15 +134,31 @@ class LossConfig:
 class OptimConfig:
     """How it is minimized.
 
+    Patterns are globs on a parameter's path, such as `head.*` or `*.conv.kernel`; a
+    star spans dots.
+
     Args:
-        name: `adam` or `sgd`.
+        name: `adam`, `adamw`, `sgd`, `lion`, `lamb` or `muon`.
         learning_rate: The highest, positive.
         momentum: Of SGD, in [0, 1).
         nesterov: Whether SGD's momentum looks ahead.
-        schedule: `constant`, `piecewise` or `cosine`.
-        boundaries: Steps after which `piecewise` multiplies by `factor`.
+        schedule: `constant`, `piecewise`, `cosine`, `polynomial` or `trapezoid`.
+        boundaries: When `piecewise` multiplies by `factor`.
         factor: What `piecewise` multiplies by, positive.
-        warmup_steps: Steps over which the rate first rises from zero.
+        power: The exponent of `polynomial`, positive.
+        cooldown: How long `trapezoid` falls at the end.
+        final: Share of the rate at which `cosine`, `polynomial` and `trapezoid` end.
+        warmup: How long the rate first rises from zero.
+        rates: Rates of chosen parameters, `PATTERN: SHARE` or `PATTERN: SHARE
+            SCHEDULE`, such as `head.*: 10` or `stages.*: 0.1 constant`; the first
+            pattern that fits counts.
+        frozen: Patterns of parameters that stay as they are.
+        weight_decay: Decoupled, times the learning rate; at least 0.
+        decay: Patterns of what decays; empty for all kernels but spherical ones.
+        clip_norm: Longest gradient, all parameters together; 0 for any.
+        unit_norm_every: Updates after which spherical filters are brought back to unit
+            length; 0 for never.
+        ema: Share of the averaged weights that a step keeps, in [0, 1); 0 for none.
         orthogonality: Weight of the orthogonality penalty on spherical filters.
         l2: Weight of the sum of squares of plain kernels, the head, and the scales and
             biases of batch normalization.
@@ -129,241 +169,125 @@ class OptimConfig:
     momentum: float = 0.9
     nesterov: bool = False
     schedule: str = "constant"
-    boundaries: tuple[int, ...] = ()
+    boundaries: tuple[Duration, ...] = ()
     factor: float = 0.1
-    warmup_steps: int = 0
+    power: float = 1.0
+    cooldown: Duration = "20%"
+    final: float = 0.0
+    warmup: Duration = 0
+    rates: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    weight_decay: float = 0.0
+    decay: tuple[str, ...] = ()
+    clip_norm: float = 0.0
+    unit_norm_every: int = 0
+    ema: float = 0.0
     orthogonality: float = 1e-4
     l2: float = 0.0
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class MeshConfig:
+    """How the devices are arranged and what lies where.
+
+    Args:
+        data: Devices over which a batch is divided; -1 for all that are left.
+        fsdp: Devices over which a batch and the parameters are divided.
+        model: Devices over which the classes of the head are divided.
+        rules: `PATTERN: AXES` with one axis per dimension of a parameter (`-` for
+            none), or `auto` for its largest dimension over `fsdp`; the first pattern
+            that fits counts. What fits none is everywhere.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    model: int = 1
+    rules: tuple[str, ...] = ("head.kernel: - model", "*: auto")
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class GuardConfig:
+    """What happens when training goes wrong.
+
+    Args:
+        max_skipped: Steps that may be left out because a loss, gradient or parameter
+            was not finite; one more ends the run.
+        spike: Standard deviations above the mean at which a loss is a spike; 0 for
+            never.
+        window: Losses that mean and deviation are taken over, at least 2.
+        max_rewinds: Times that a spike leads back to the newest checkpoint, past the
+            images that led to it; one more ends the run.
+        full_disk: `stop`, or `continue` without the checkpoint that found no room.
+    """
+
+    max_skipped: int = 0
+    spike: float = 0.0
+    window: int = 100
+    max_rewinds: int = 3
+    full_disk: str = "stop"
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class TrainConfig:
     """A whole run.
 
+    A duration is a number of steps, or a text with a unit: `"5 epochs"`, `"10000
+    examples"`, or `"2.5%"` of the run.
+
     Args:
-        steps: Updates of the parameters.
+        steps: How long to train; any duration but a percentage.
         batch_size: Images per step.
         eval_batch_size: Images per step of an evaluation; no effect on its result.
+        accumulate: Parts of a batch that are computed one after the other, to save
+            memory. Batch normalization sees the parts.
         seed: Of everything that is drawn, at least 0.
-        log_every: Steps between lines of the training log.
-        eval_every: Steps between evaluations on the test images.
-        checkpoint_every: Steps between checkpoints.
+        log_every: Duration between lines of the training log.
+        eval_every: Duration between evaluations on the test images.
+        evaluators: Further evaluations, `NAME every DURATION`, where NAME is `train`
+            (training images as they are, as many as there are test images) or a data
+            source, of which the test part is taken: `folder:sketches every 5 epochs`.
+        checkpoint_every: Duration between checkpoints.
         keep: Checkpoints that are kept, the newest ones.
+        keep_best: Checkpoints that are kept besides, those of the best test accuracy.
+        patience: Evaluations without a better test accuracy after which training ends;
+            0 for never.
+        init_from: Folder of a run to start from; empty for fresh parameters.
+        init_fresh: Patterns of parameters that start afresh all the same.
         max_steps_per_call: Steps that one call of the compiled program makes at most,
             on GPU and TPU; on a CPU it is always one.
+        profile: First and last step of which a profile is written; empty for none.
+        wandb: Project of Weights & Biases to log to as well; empty for none.
         compare: Losses to train with, one run each in a folder of its own, and to draw
             side by side; empty for the one run with `loss.name`.
         data: Which images.
         model: Which network.
         loss: What is minimized.
         optim: How it is minimized.
+        mesh: How the devices are arranged.
+        guard: What happens when training goes wrong.
     """
 
-    steps: int = 1000
+    steps: Duration = 1000
     batch_size: int = 128
     eval_batch_size: int = 500
+    accumulate: int = 1
     seed: int = 0
-    log_every: int = 50
-    eval_every: int = 500
-    checkpoint_every: int = 500
+    log_every: Duration = 50
+    eval_every: Duration = 500
+    evaluators: tuple[str, ...] = ()
+    checkpoint_every: Duration = 500
     keep: int = 2
+    keep_best: int = 1
+    patience: int = 0
+    init_from: str = ""
+    init_fresh: tuple[str, ...] = ("head.*",)
     max_steps_per_call: int = 100
+    profile: tuple[int, ...] = ()
+    wandb: str = ""
     compare: tuple[str, ...] = ()
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
-
-
-def to_json(config: TrainConfig) -> str:
-    """The config as readable JSON text."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-
-
-def from_json(text: str) -> TrainConfig:
-    """The config that `to_json` wrote.
-
-    Args:
-        text: JSON text of one object.
-
-    Returns:
-        The config.
-
-    Raises:
-        ValueError: If the text has fields that a config does not have.
-
-    Example:
-        >>> from hypersphere import training
-        >>> training.from_json('{"steps": 3, "optim": {"name": "sgd"}}').optim.name
-        'sgd'
-    """
-    return _build(TrainConfig, json.loads(text), "")
-
-
-def _build(kind: type, values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    arguments = {}
-    for name, value in values.items():
-        if name not in hints:
-            raise ValueError(unknown_field(prefix + name))
-        if dataclasses.is_dataclass(hints[name]):
-            value = _build(typing.cast(type, hints[name]), value, f"{prefix}{name}.")
-        arguments[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**arguments)
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Every field by its dotted path."""
-    fields = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        path = prefix + field.name
-        nested = dataclasses.is_dataclass(value)
-        fields |= flat(value, f"{path}.") if nested else {path: value}
-    return fields
-
-
-def unknown_field(path: str) -> str:
-    """The message for a field that does not exist, with the nearest that do."""
-    known = list(flat(TrainConfig()))
-    by_name = {name.rsplit(".", 1)[-1]: name for name in known}
-    close = difflib.get_close_matches(path, known, n=3, cutoff=0.5)
-    last = path.rsplit(".", 1)[-1]
-    close += [by_name[n] for n in difflib.get_close_matches(last, by_name, n=3)]
-    nearest = list(dict.fromkeys(close))[:3] or known
-    return (
-        f"The config has no field `config.{path}`. Did you mean "
-        f"{' or '.join(f'`config.{name}`' for name in nearest)}?"
-    )
-
-
-def check_command_line(arguments: Iterable[str]) -> None:
-    """Raises at the first `--config.FIELD` that no config has, or a missing file.
-
-    Args:
-        arguments: The words of the command line.
-
-    Raises:
-        ValueError: If a field does not exist; it names the nearest ones.
-        FileNotFoundError: If the file of `--config=FILE` does not exist.
-
-    Example:
-        >>> from hypersphere import training
-        >>> training.check_command_line(["--config.optim.learning_rate=0.1"])
-    """
-    known = flat(TrainConfig())
-    for argument in arguments:
-        file = re.match(r"--?config=([^:]+)", argument)
-        if file and not Path(file[1]).is_file():
-            there = ", ".join(map(str, sorted(Path("configs").glob("*.py"))))
-            raise FileNotFoundError(
-                f"`--config` needs a file, got `{file[1]}`, which is none. "
-                f"There are: {there or 'none in ./configs'}."
-            )
-        match = re.match(r"--?(no)?config\.([^=]+)", argument)
-        if match and match[2] not in known:
-            raise ValueError(unknown_field(match[2]))
-
-
-def describe(error: Exception) -> str:
-    """A message for a config file that sets a field which no config has.
-
-    Args:
-        error: What loading the file raised.
-
-    Returns:
-        The nearest fields, where the error is about a field, else its own text.
-
-    Example:
-        >>> from hypersphere import training
-        >>> try:
-        ...     training.TrainConfig(stpes=3)
-        ... except TypeError as error:
-        ...     print(training.describe(error)[:34])
-        The config has no field `config.st
-    """
-    field = re.search(
-        r"(?:unexpected keyword argument|Config' object has no attribute) '(\w+)'",
-        str(error),
-    )
-    return unknown_field(field[1]) if field else str(error)
-
-
-def choose(who: str, name: str, table: Mapping[str, Any]) -> Any:
-    """The entry of a table, or a message that lists them all."""
-    if name not in table:
-        close = difflib.get_close_matches(name, table, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(
-            f"`config.{who}` needs one of {', '.join(map(repr, table))}, got "
-            f"{name!r}.{hint}"
-        )
-    return table[name]
-
-
-def check(config: TrainConfig) -> None:
-    """Raises where a number of the config is out of its range."""
-    fields = flat(config)
-    at_least = {
-        "steps": 1, "batch_size": 1, "eval_batch_size": 1, "seed": 0, "log_every": 1,
-        "eval_every": 1, "checkpoint_every": 1, "keep": 1, "max_steps_per_call": 1,
-        "data.image_size": 0, "data.pad": 0, "model.feature_dim": 0,
-        "optim.warmup_steps": 0, "optim.orthogonality": 0, "optim.l2": 0,
-        "loss.floor": 0, "loss.margin": 1,
-    }  # fmt: skip
-    for name, least in at_least.items():
-        if not least <= fields[name] < float("inf"):
-            raise ValueError(
-                f"`config.{name}` must be at least {least}, got {fields[name]!r}."
-            )
-    positive = ("data.std", "optim.learning_rate", "optim.factor", "model.epsilon")
-    for name in positive:
-        if not 0 < fields[name] < float("inf"):
-            raise ValueError(f"`config.{name}` must be positive, got {fields[name]!r}.")
-    below_one = ("model.momentum", "optim.momentum", "loss.label_smoothing")
-    for name in below_one:
-        if not 0 <= fields[name] < 1:
-            raise ValueError(
-                f"`config.{name}` must be in [0, 1), got {fields[name]!r}."
-            )
-    boundaries = config.optim.boundaries
-    if config.optim.schedule == "piecewise" and (
-        not boundaries or list(boundaries) != sorted(set(boundaries))
-    ):
-        raise ValueError(
-            "`config.optim.boundaries` must be rising steps for the schedule "
-            f"'piecewise', at least one, got {tuple(boundaries)!r}."
-        )
-    if config.model.feature_dim == 1:
-        raise ValueError(
-            "`config.model.feature_dim` must be at least 2, or 0 for the network's own "
-            "length: one number has no angle."
-        )
-    _refuse_ignored(config)
-    if config.optim.schedule == "cosine" and config.optim.warmup_steps >= config.steps:
-        raise ValueError(
-            "`config.optim.warmup_steps` must be below `config.steps`, got "
-            f"{config.optim.warmup_steps} and {config.steps}."
-        )
-
-
-def _refuse_ignored(config: TrainConfig) -> None:
-    """Raises where a field is set that the others leave without effect."""
-    loss, model = config.loss, config.model
-    has_margin = loss.name in ("ga_softmax", "a_softmax")
-    ignored = {
-        "model.norm_features": model.norm_features and not model.batch_norm,
-        "loss.anneal": loss.anneal and not has_margin,
-        "loss.label_smoothing": loss.label_smoothing and has_margin,
-        "loss.floor": loss.floor and has_margin,
-        "loss.similarity": loss.similarity and loss.name in ("softmax", "a_softmax"),
-    }
-    if config.compare:  # the losses that are compared share one set of fields
-        return
-    for name, is_ignored in ignored.items():
-        if is_ignored:
-            raise ValueError(
-                f"`config.{name}` has no effect with `config.loss.name={loss.name!r}` "
-                f"and `config.model.batch_norm={model.batch_norm}`. Leave it at its "
-                "default."
-            )
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)

@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,26 +20,40 @@ from rich.progress import (
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
+from hypersphere.training._distributed import is_first
+
 
 class Reporter:
     """Writes metrics to files and shows them, with a bar where there is a terminal.
 
+    Of several processes only the first one writes and speaks.
+
     Args:
         workdir: The run's folder, which gets `metrics.jsonl` and TensorBoard's events.
         name: What the run is called.
-        start: The step it starts at.
+        start: The step it starts at; what was logged after it is forgotten.
         steps: The step it ends at.
+        project: Project of Weights & Biases to log to as well; empty for none.
+        must_write: Whether a full disk ends the run, or only the writing.
     """
 
-    def __init__(self, workdir: Path, *, name: str, start: int, steps: int):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        name: str,
+        start: int,
+        steps: int,
+        project: str = "",
+        must_write: bool = True,
+    ):
         self.console = make_console()
-        metrics = workdir / "metrics.jsonl"
-        _forget_after(metrics, start)
-        self._file = open(metrics, "a", encoding="utf-8")
-        self._events = SummaryWriter(
-            str(workdir), purge_step=start + 1 if start else None
-        )
-        self._steps = steps
+        self._steps, self._must_write = steps, must_write
+        self._sinks: list[Any] = []
+        if is_first():
+            self._sinks = [_JsonLines(workdir, start), _Events(workdir, start)]
+            if project:
+                self._sinks.append(_WeightsAndBiases(project, workdir, name))
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -62,42 +78,116 @@ class Reporter:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
-        self._events.close()
-        self._file.close()
+        for sink in self._sinks:
+            sink.close()
 
     def say(self, line: str) -> None:
         """Shows one line."""
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, markup=False)
 
-    def trained(self, step: int, seconds: float, values: dict[str, float]) -> None:
+    def trained(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Records the training metrics of the steps since the last call."""
         self._record(step, seconds, "train", values)
-        rate = values["examples_per_second"]
-        numbers = (
-            f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}  "
-            f"{rate:,.0f} examples/s"
-        )
+        numbers = f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}"
+        if "examples_per_second" in values:
+            numbers += f"  {values['examples_per_second']:,.0f} examples/s"
         if self.console.is_terminal:
             self._bar.update(self._task, completed=step, numbers=numbers)
         else:
             self.say(f"step {step:,} of {self._steps:,}  {numbers}  {seconds:.0f} s")
 
-    def evaluated(self, step: int, seconds: float, values: dict[str, float]) -> None:
-        """Records an evaluation on the test images."""
-        self._record(step, seconds, "test", values)
+    def evaluated(
+        self, step: int, seconds: float, split: str, values: Mapping[str, float]
+    ) -> None:
+        """Records an evaluation."""
+        self._record(step, seconds, split, values)
         self.say(
-            f"step {step:,}: test loss {values['loss']:.4f}, "
-            f"test accuracy {values['accuracy']:.4f}"
+            f"step {step:,}: {split} loss {values['loss']:.4f}, "
+            f"{split} accuracy {values['accuracy']:.4f}"
         )
 
     def _record(
-        self, step: int, seconds: float, split: str, values: dict[str, float]
+        self, step: int, seconds: float, split: str, values: Mapping[str, float]
     ) -> None:
-        line = {"step": step, "time": round(seconds, 3), "split": split} | values
+        try:
+            for sink in self._sinks:
+                sink.write(step, seconds, split, values)
+        except OSError as error:
+            if self._must_write:
+                raise
+            self.say(f"The log of step {step:,} could not be written ({error}).")
+
+
+class _JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, workdir: Path, start: int):
+        path = workdir / "metrics.jsonl"
+        _forget_after(path, start)
+        self._file = open(path, "a", encoding="utf-8")
+
+    def write(
+        self, step: int, seconds: float, split: str, values: Mapping[str, float]
+    ) -> None:
+        line = {"step": step, "time": round(seconds, 3), "split": split, **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Events:
+    """TensorBoard's files."""
+
+    def __init__(self, workdir: Path, start: int):
+        self._writer = SummaryWriter(
+            str(workdir), purge_step=start + 1 if start else None
+        )
+
+    def write(
+        self, step: int, seconds: float, split: str, values: Mapping[str, float]
+    ) -> None:
+        del seconds
         for name, value in values.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
+            self._writer.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    """A run on wandb.ai, found again by a file in the folder."""
+
+    def __init__(self, project: str, workdir: Path, name: str):
+        try:
+            import wandb
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "`config.wandb` needs the package `wandb`, which is not installed. "
+                "`pip install wandb` brings it.",
+                name="wandb",
+            ) from error
+        config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+        file = workdir / "wandb_id.txt"
+        if not file.is_file():
+            write_atomically(file, uuid.uuid4().hex.encode())
+        self._run = wandb.init(
+            project=project,
+            name=name,
+            id=file.read_text(encoding="utf-8"),
+            resume="allow",
+            config=config,
+        )
+
+    def write(
+        self, step: int, seconds: float, split: str, values: Mapping[str, float]
+    ) -> None:
+        del seconds
+        self._run.log({f"{split}/{key}": x for key, x in values.items()}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 def _forget_after(metrics: Path, step: int) -> None:
@@ -124,7 +214,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def make_console() -> Console:
     """A console on standard output; wide in a file, so that lines stay whole."""
-    return Console(width=None if sys.stdout.isatty() else 200)
+    return Console(width=None if sys.stdout.isatty() else 200, quiet=not is_first())
 
 
 def show_summary(
@@ -137,6 +227,8 @@ def show_summary(
     table.add_row("steps", f"{result['steps']:,}")
     table.add_row("time", f"{result['seconds']:.1f} s")
     table.add_row("speed", f"{result['examples_per_second']:,.0f} examples/s")
+    if "goodput" in result:
+        table.add_row("goodput", f"{result['goodput']:.1%} of the time in steps")
     table.add_row("parameters", f"{result['parameters']:,}")
     table.add_row("pictures", "\n".join(str(path) for path in pictures))
     console.print(table)

@@ -5,33 +5,51 @@ import dataclasses
 import functools
 import json
 import os
+import tempfile
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
-from hypersphere import data, viz
-from hypersphere.training import _build, _step
+from hypersphere.training import _build, _mesh, _optim
 from hypersphere.training._checkpoint import Checkpoints
-from hypersphere.training._config import TrainConfig, check, flat, from_json, to_json
-from hypersphere.training._logging import (
-    make_console,
-    show_summary,
-    write_atomically,
-)
-from hypersphere.training._run import Result, Run
+from hypersphere.training._config import MeshConfig, TrainConfig
+from hypersphere.training._config_text import flat, from_json, to_json
+from hypersphere.training._distributed import is_first
+from hypersphere.training._durations import parse_evaluator, resolve
+from hypersphere.training._feed import Feed, Say, make_feed
+from hypersphere.training._finish import Result, finish
+from hypersphere.training._logging import make_console, show_summary, write_atomically
+from hypersphere.training._program import Program
+from hypersphere.training._run import Evaluator, Run
+from hypersphere.training._step import Task
+from hypersphere.training._validate import check
 
 # What a resumed run may have different: none of it changes what is learned.
 FREE_TO_CHANGE = {
     "data.data_dir",
+    "data.threads",
+    "data.workers",
+    "data.max_bad",
     "eval_batch_size",
     "log_every",
     "eval_every",
     "checkpoint_every",
     "keep",
+    "keep_best",
+    "profile",
+    "wandb",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.model",
+    "mesh.rules",
+    "guard.full_disk",
+    "max_steps_per_call",
+    "evaluators",
 }
 
 
@@ -42,7 +60,12 @@ class Loaded(NamedTuple):
     config: TrainConfig
 
 
-def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> Result:
+def train(
+    config: TrainConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    allow_changes: bool = False,
+) -> Result:
     """Trains what a config describes, or goes on where a folder's run has stopped.
 
     Args:
@@ -51,20 +74,26 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> Result:
             it resumes at the newest checkpoint, and a finished run is returned as it
             is. The folder gets `config.json`, `metrics.jsonl`, TensorBoard events,
             `checkpoints/`, `kernels.npz`, `features.npz`, `plots/*.png` and
-            `result.json`.
+            `result.json`. Several processes need a folder that all of them see.
+        allow_changes: Whether the config may differ from the one that the folder was
+            begun with. Fields that do not change what is learned may always.
 
     Returns:
         What `result.json` holds: `test_accuracy` in [0, 1] and `test_loss` in nats of
         the last evaluation, `steps`, `seconds` of training with compilation and
-        evaluations, `examples_per_second` without them, `parameters` and versions.
+        evaluations, `examples_per_second` without them, `goodput` (the share in [0, 1]
+        of the time since the run was begun that went into steps which count),
+        `parameters` and versions.
 
     Raises:
         ValueError: If the config is wrong, its data are broken, or `workdir` belongs to
             another config.
         FileNotFoundError: If the data are not there.
-        DivergedError: If a loss or a gradient is not finite. The last checkpoint is
-            from before.
-        OSError: If every checkpoint of the folder is damaged.
+        DivergedError: If a loss, a gradient or a parameter is not finite more often
+            than `config.guard` allows, or the loss leaps. The newest checkpoint is from
+            before.
+        StoppedError: If SIGTERM, SIGUSR1 or Ctrl-C asked to stop. The state is saved.
+        OSError: If the folder cannot be written, or all its checkpoints are damaged.
 
     Example:
         >>> import tempfile
@@ -78,37 +107,132 @@ def train(config: TrainConfig, workdir: str | os.PathLike[str]) -> Result:
     """
     folder = Path(workdir)
     check(config)
-    _refuse_another_config(folder, config)
     if config.compare:
-        return _compare(config, folder)
-    if (folder / "result.json").is_file():
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        console = make_console()
-        console.print(f"{folder} is finished; delete it to train anew.")
-        show_summary(console, result, folder, sorted((folder / "plots").glob("*.png")))
-        return result
-    schedule = _build.make_schedule(config.optim, config.steps)
-    make_program = functools.partial(
-        _step.make_program,
-        loss=_build.make_loss(config.loss),
-        optimizer=_build.make_optimizer(config.optim, schedule),
-        config=config,
-    )
-    dataset = data.load(
-        config.data.source,
-        data_dir=config.data.data_dir,
-        image_size=config.data.image_size,
-        test_fraction=config.data.test_fraction,
-        seed=config.seed,
-    )
-    data.check_batch_size(config.batch_size, len(dataset.train.labels))
-    shape = {"image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
-    program = make_program(lambda: _build.make_model(config, **shape))
-    write_atomically(folder / "config.json", to_json(config).encode())
-    with contextlib.closing(Checkpoints(folder, keep=config.keep)) as checkpoints:
-        run = Run(config, folder, dataset, program, checkpoints, schedule)
+        return _compare(config, folder, allow_changes=allow_changes)
+    with contextlib.ExitStack() as stack:
+        say = functools.partial(make_console().print, highlight=False, markup=False)
+        setup = prepare(config, say)
+        config = setup.config
+        stack.callback(setup.feed.close)
+        _refuse_another_config(folder, config, allow_changes=allow_changes)
+        if (folder / "result.json").is_file() and not allow_changes:
+            return _finished(folder)
+        donor = load(config.init_from).model if config.init_from else None
+        _check_writable(folder)
+        if is_first():
+            write_atomically(folder / "config.json", to_json(config).encode())
+        checkpoints = stack.enter_context(
+            contextlib.closing(
+                Checkpoints(folder, keep=config.keep, keep_best=config.keep_best)
+            )
+        )
+        run = Run(
+            config,
+            folder,
+            setup.feed,
+            setup.evaluators,
+            setup.program,
+            checkpoints,
+            donor and nnx.to_pure_dict(nnx.state(donor, nnx.Param)),
+        )
         run.advance()
-        return run.finish()
+        return finish(config, folder, run, setup.feed, setup.program)
+
+
+class Setup(NamedTuple):
+    """What a run consists of before anything is compiled.
+
+    Args:
+        config: The config, its durations in steps.
+        feed: The images.
+        evaluators: What to evaluate on.
+        program: The functions, not compiled yet.
+    """
+
+    config: TrainConfig
+    feed: Feed
+    evaluators: dict[str, Evaluator]
+    program: Program
+
+
+def prepare(config: TrainConfig, say: Say, *, mesh: Mesh | None = None) -> Setup:
+    """Opens the data of a config and builds its program, on all devices or a mesh."""
+    mesh = mesh or _mesh.make_mesh(config.mesh)
+    _mesh.check_batch(mesh, config.batch_size, config.accumulate)
+    feed = make_feed(config, mesh, say)
+    config = resolve(config, feed.facts["train"])
+    evaluators = _make_evaluators(config, mesh, feed, say)
+    program = _make_program(config, mesh, feed.facts)
+    return Setup(config, feed, evaluators, program)
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """A config as a run would store it, its durations in steps."""
+    check(config)
+    feed = make_feed(config, _mesh.make_mesh(config.mesh), print)
+    with contextlib.closing(feed):
+        return resolve(config, feed.facts["train"])
+
+
+def _make_program(config: TrainConfig, mesh: Mesh, facts: dict[str, Any]) -> Program:
+    def make_model() -> nnx.Module:
+        return _build.make_model(
+            config,
+            image_shape=tuple(facts["image_shape"]),
+            num_classes=facts["num_classes"],
+        )
+
+    abstract = nnx.eval_shape(make_model)
+    task = Task(
+        make_model=make_model,
+        loss=_build.make_loss(config.loss),
+        optimizer=_optim.make_optimizer(config.optim, config.steps, abstract),
+        schedule=_optim.make_schedule(config.optim, config.steps),
+        config=config,
+        mesh=mesh,
+    )
+    return Program(task)
+
+
+def _make_evaluators(
+    config: TrainConfig, mesh: Mesh, feed: Feed, say: Say
+) -> dict[str, Evaluator]:
+    evaluators = {"test": Evaluator(feed.split("test"), config.eval_every)}
+    for text in config.evaluators:
+        name, every = parse_evaluator(text)
+        if name == "train":
+            split = feed.split("train")
+        else:
+            other = make_feed(config, mesh, say, name)
+            there, here = other.facts["num_classes"], feed.facts["num_classes"]
+            if there > here:
+                raise ValueError(
+                    f"`config.evaluators` needs sets of the {here} classes that are "
+                    f"trained on, got {there} in {name}."
+                )
+            split = other.split("test")
+        evaluators[name] = Evaluator(split, int(every))
+    return evaluators
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"The run's folder {folder} cannot be written ({error.strerror}). Choose "
+            "another --workdir, or make room or change its permissions."
+        ) from error
+
+
+def _finished(folder: Path) -> Result:
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    console = make_console()
+    console.print(f"{folder} is finished; delete it to train anew.")
+    show_summary(console, result, folder, sorted((folder / "plots").glob("*.png")))
+    return result
 
 
 def load(workdir: str | os.PathLike[str]) -> Loaded:
@@ -118,7 +242,8 @@ def load(workdir: str | os.PathLike[str]) -> Loaded:
         workdir: The folder that `train` was given.
 
     Returns:
-        The model, in evaluation mode, and the config. The model takes float images as
+        The model, in evaluation mode, with the averaged weights where there are any,
+        and the config. The model takes float images as
         `data.normalize(images, mean=config.data.mean, std=config.data.std)` makes them.
 
     Raises:
@@ -142,35 +267,25 @@ def load(workdir: str | os.PathLike[str]) -> Loaded:
             f"{folder} holds one run for each of {', '.join(config.compare)}: load one "
             f"of them, such as {folder / config.compare[0]}."
         )
-    checkpoints = Checkpoints(folder, read_only=True)
-    with contextlib.closing(checkpoints):
-        shape = checkpoints.meta()["dataset"]
-        program = _step.make_program(
-            lambda: _build.make_model(
-                config,
-                image_shape=tuple(shape["image_shape"]),
-                num_classes=shape["num_classes"],
-            ),
-            _build.make_loss(config.loss),
-            _build.make_optimizer(
-                config.optim, _build.make_schedule(config.optim, config.steps)
-            ),
-            config,
-        )
-        restored = checkpoints.restore(jax.eval_shape(program.init))
-    assert restored is not None  # noqa: S101  `meta` has found a checkpoint
-    state, _, complaints = restored
-    for complaint in complaints:
+    mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+        program = _make_program(config, mesh, checkpoints.meta()["dataset"])
+        restored = checkpoints.restore(program.template)
+    if restored is None:
+        raise FileNotFoundError(f"There is no whole checkpoint in {folder}.")
+    for complaint in restored.complaints:
         warnings.warn(
             f"In {folder} {complaint}; an older one was loaded.", stacklevel=2
         )
-    return Loaded(program.model(state), config)
+    return Loaded(program.task.model(restored.state), config)
 
 
-def _refuse_another_config(folder: Path, config: TrainConfig) -> None:
+def _refuse_another_config(
+    folder: Path, config: TrainConfig, *, allow_changes: bool
+) -> None:
     """Raises if the folder holds work of another config, which would be mixed up."""
     file = folder / "config.json"
-    if not file.is_file():
+    if not file.is_file() or allow_changes:
         return
     try:
         there = flat(from_json(file.read_text(encoding="utf-8")))
@@ -184,12 +299,14 @@ def _refuse_another_config(folder: Path, config: TrainConfig) -> None:
     if differences:
         raise ValueError(
             f"{folder} belongs to another config: {'; '.join(differences)}. Choose "
-            "another --workdir, or delete this one to start anew."
+            "another --workdir, delete this one to start anew, or go on with "
+            "--allow_changes."
         )
 
 
-def _compare(config: TrainConfig, folder: Path) -> Result:
+def _compare(config: TrainConfig, folder: Path, *, allow_changes: bool) -> Result:
     """Trains once with each loss, and draws the features side by side."""
+    _refuse_another_config(folder, config, allow_changes=allow_changes)
     if config.model.feature_dim != 2:
         raise ValueError(
             "`config.compare` draws features in the plane and needs "
@@ -203,8 +320,10 @@ def _compare(config: TrainConfig, folder: Path) -> Result:
         check(singles[name])
     runs = {}
     for name, single in singles.items():
-        runs[name] = train(single, folder / name)
+        runs[name] = train(single, folder / name, allow_changes=allow_changes)
         write_atomically(folder / "config.json", to_json(config).encode())
+    from hypersphere import viz
+
     picture = folder / "plots" / "features.png"
     viz.draw_comparison({name: folder / name for name in runs}, picture)
     result = {

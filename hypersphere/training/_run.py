@@ -1,274 +1,432 @@
-"""One run: its loop over steps, and the files it leaves at the end."""
+"""One run: its loop over steps, from its newest checkpoint to its end."""
 
-import io
-import json
+import collections
+import dataclasses
 import math
-import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import nnx
 
-from hypersphere import __version__, data, viz
-from hypersphere.training._checkpoint import Checkpoints
+from hypersphere.training import _mesh
+from hypersphere.training._checkpoint import Checkpoints, SaveError
 from hypersphere.training._config import TrainConfig
-from hypersphere.training._logging import (
-    Reporter,
-    make_console,
-    show_summary,
-    write_atomically,
-)
-from hypersphere.training._step import Program, evaluate_all, features_of
+from hypersphere.training._feed import Feed, Split
+from hypersphere.training._graft import graft
+from hypersphere.training._guard import REMEDY, DivergedError, Guard, SpikeError
+from hypersphere.training._logging import Reporter, make_console
+from hypersphere.training._meter import Meter, memory_gib, peak_flops
+from hypersphere.training._program import Program
+from hypersphere.training._step import TrainState
+from hypersphere.training._stop import StoppedError, StopSign
 
-Result = dict[str, Any]
+_AHEAD = 4  # batches of an evaluation that the host is ahead at most
+_LONG_WAIT = 0.02  # share of the time at which waiting for data is worth a line
 
-_REMEDY = "Lower `config.optim.learning_rate` in a new --workdir, or look at the data."
+
+@dataclasses.dataclass
+class Progress:
+    """What a checkpoint keeps besides the arrays.
+
+    Args:
+        began: When the run was first started, in seconds since 1970.
+        seconds: How long its processes have run until here.
+        examples: Images trained on until here, but for the first call of a process.
+        busy: Seconds that they took.
+        losses: The latest losses, for the guard.
+        rewinds: How often a spike led back.
+        best: The best test accuracy.
+        since_best: Evaluations since then.
+        evaluated: The step of the last evaluation of each kind.
+    """
+
+    began: float
+    seconds: float = 0.0
+    examples: int = 0
+    busy: float = 0.0
+    losses: list[float] = dataclasses.field(default_factory=list)
+    rewinds: int = 0
+    best: float = -1.0
+    since_best: int = 0
+    evaluated: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-class DivergedError(FloatingPointError):
-    """Training stopped because a loss or gradient was not finite."""
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Images to evaluate on, and how often.
+
+    Args:
+        split: The images.
+        every: Steps between evaluations.
+    """
+
+    split: Split
+    every: int
 
 
 class Run:
     """A run from its newest checkpoint, or its beginning, to its end.
 
     Args:
-        config: What to train.
+        config: What to train, its durations in steps.
         folder: Where its files go.
-        dataset: The images.
+        feed: The images.
+        evaluators: What to evaluate on, by name; `test` is one of them.
         program: The compiled functions.
         checkpoints: Where states are kept.
-        schedule: The learning rate of each step, to be logged.
+        donor: Parameters to start from instead of fresh ones, or None.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         folder: Path,
-        dataset: data.Dataset,
+        feed: Feed,
+        evaluators: Mapping[str, Evaluator],
         program: Program,
         checkpoints: Checkpoints,
-        schedule: optax.Schedule,
+        donor: Any = None,
     ):
-        self._config, self._folder, self._dataset = config, folder, dataset
-        self._program, self._checkpoints, self._schedule = (
-            program,
-            checkpoints,
-            schedule,
-        )
-        self._images, self._test = jax.device_put((dataset.train, dataset.test))
-        self._clock = time.perf_counter()
-        self._seconds_before = 0.0
-        self._first_window = (0, 0.0)  # examples and seconds, with compilation
-        self._examples, self._busy = 0, 0.0  # all others
-        self._last_test: dict[str, float] = {}
-        self._state = self._begin()
+        self._config, self._folder, self._feed = config, folder, feed
+        self._evaluators, self._program = evaluators, program
+        self._checkpoints, self._donor = checkpoints, donor
+        self._sign = StopSign()
+        self._flops = 0.0
+        self._has_warned = self._is_profiling = False
+        self.last_test: dict[str, float] = {}
+        self._begin()
+
+    @property
+    def state(self) -> TrainState:
+        """All that training has changed so far."""
+        return self._state
+
+    @property
+    def step(self) -> int:
+        """Updates so far."""
+        return self._step
 
     def advance(self) -> None:
-        """Trains to the last step, logging, evaluating and saving on the way."""
-        config, start = self._config, int(self._state.step)
-        if start >= config.steps:
-            return
-        chunk = _steps_per_call(config, start)
-        with Reporter(
-            self._folder, name=self._folder.name, start=start, steps=config.steps
-        ) as reporter:
-            window: list[Any] = []
-            step, mark = start, time.perf_counter()
-            while step < config.steps:
-                count = min(chunk, config.steps - step)
-                window.append(self._train(step, count))
-                step += count
-                due = {
-                    name
-                    for name in ("log_every", "eval_every", "checkpoint_every")
-                    if step % getattr(config, name) == 0 or step == config.steps
-                }
-                if not due:
-                    continue
-                values = self._collect(window, step, mark)
-                reporter.trained(step, self._seconds(), values)
-                if "eval_every" in due:
-                    self._last_test = self._evaluate()
-                    reporter.evaluated(step, self._seconds(), self._last_test)
-                if "checkpoint_every" in due:
-                    self._save(step)
-                window, mark = [], time.perf_counter()
-            self._checkpoints.wait()
+        """Trains to the end, logging, evaluating and saving on the way.
 
-    def finish(self) -> Result:
-        """Writes the arrays, pictures and result of a trained model."""
-        config, state = self._config, self._state
-        test = self._last_test or self._evaluate()
-        model = self._program.model(state)
-        features = features_of(self._program, state, self._test, config.eval_batch_size)
-        arrays = {
-            "features": np.asarray(features),
-            "labels": self._dataset.test.labels,
-            "class_names": np.array(self._dataset.class_names),
-            "centres": np.asarray(model.head.kernel[...]),
+        Raises:
+            StoppedError: If a signal asked to stop; everything is saved.
+            DivergedError: If training goes wrong for good.
+        """
+        with self._sign.listening():
+            while not self._is_over():
+                try:
+                    self._advance()
+                except SpikeError as spike:
+                    self._rewind(spike)
+
+    def evaluate(self, split: Split, *, averaged: bool = True) -> dict[str, float]:
+        """Mean loss and accuracy over images, every one counted once.
+
+        Args:
+            split: The images.
+            averaged: Whether to judge the averaged weights, if there are any.
+
+        Returns:
+            `loss` in nats and `accuracy` in [0, 1]; nothing if asked to stop.
+        """
+        state = self._state if averaged else self._state._replace(average=())
+        sums: list[Any] = []
+        for batch in split:
+            sums.append(self._program.judge(state, *batch))
+            jax.block_until_ready(sums[-min(_AHEAD, len(sums))])
+            if self._sign.is_up():
+                return {}
+        total = {
+            name: sum(float(part[name]) for part in jax.device_get(sums))
+            for name in ("loss", "accuracy", "examples")
         }
-        _write_arrays(self._folder / "features.npz", arrays)
-        _write_arrays(self._folder / "kernels.npz", _kernels(model))
-        examples, busy = self._timed()
-        result = {
-            "test_accuracy": test["accuracy"],
-            "test_loss": test["loss"],
-            "steps": config.steps,
+        examples = total.pop("examples")
+        return {name: value / examples for name, value in total.items()}
+
+    def timing(self) -> dict[str, float]:
+        """Seconds in all, examples per second of training, and share of useful time."""
+        examples, busy = self._meter.total()
+        wall = time.time() - self._progress.began
+        return {
             "seconds": round(self._seconds(), 2),
-            "examples_per_second": round(examples / busy, 1),
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-            "seed": config.seed,
-            "device": jax.devices()[0].device_kind,
-            "versions": {
-                "hypersphere": __version__,
-                "jax": jax.__version__,
-                "flax": flax.__version__,
-                "python": platform.python_version(),
-            },
+            "examples_per_second": round(examples / busy, 1) if busy else 0.0,
+            "goodput": round(min(1.0, busy / wall), 4),
         }
-        text = json.dumps(result, indent=2) + "\n"
-        write_atomically(self._folder / "result.json", text.encode())
-        console = make_console()
-        try:
-            pictures = viz.draw(self._folder)
-        except (ValueError, OSError) as error:
-            pictures = []
-            console.print(f"No pictures: {error} Once it is mended, they are drawn by")
-            console.print(f"python -m hypersphere.viz {self._folder}")
-        show_summary(console, result, self._folder, pictures)
-        return result
 
-    def _begin(self) -> Any:
-        restored = self._checkpoints.restore(jax.eval_shape(self._program.init))
+    def _begin(self) -> None:
+        self._clock = time.perf_counter()
+        restored = self._checkpoints.restore(self._program.template)
+        self._progress = Progress(began=time.time())
         if restored is None:
-            return self._program.init()
-        state, meta, complaints = restored
-        if meta["dataset"] != self._dataset_facts():
-            raise ValueError(
-                f"The data have changed since {self._folder} was begun: "
-                f"{meta['dataset']} then, {self._dataset_facts()} now. Put them back, "
-                "or choose another --workdir."
+            self._state = self._fresh()
+        else:
+            self._state = restored.state
+            self._check_data(restored.meta["dataset"])
+            self._progress = Progress(**restored.meta["progress"])
+            console = make_console()
+            for complaint in restored.complaints:
+                console.print(f"Set aside: {complaint}.", highlight=False)
+            console.print(
+                f"Resuming {self._folder} at step {int(self._state.step):,}.",
+                highlight=False,
             )
-        self._seconds_before = meta["seconds"]
-        self._examples, self._busy = meta["examples"], meta["busy"]
-        console = make_console()
-        for complaint in complaints:
-            console.print(f"Set aside: {complaint}.")
-        console.print(f"Resuming {self._folder} at step {int(state.step):,}.")
-        return state
-
-    def _train(self, step: int, count: int) -> Any:
-        config, size = self._config, len(self._dataset.train.labels)
-        indices = [
-            data.batch_indices(
-                step + i, size=size, batch_size=config.batch_size, seed=config.seed
-            )
-            for i in range(count)
-        ]
-        self._state, metrics = self._program.train(
-            self._state, *self._images, np.stack(indices)
+        self._step, self._position = int(self._state.step), int(self._state.position)
+        self._guard = Guard(self._config.guard, self._progress.losses)
+        self._meter = Meter(
+            self._config.batch_size,
+            examples=self._progress.examples,
+            busy=self._progress.busy,
         )
+        self._windows: collections.deque[tuple[int, list[Any]]] = collections.deque()
+
+    def _fresh(self) -> TrainState:
+        state = self._program.init()
+        if self._donor is None:
+            return state
+        params = graft(state.params, self._donor, self._config.init_fresh)
+        average = state.average and {**state.average, "params": params}
+        places = jax.tree.map(lambda leaf: leaf.sharding, state)
+        given = state._replace(params=params, average=average)
+        return jax.tree.map(jax.device_put, given, places)
+
+    def _check_data(self, then: dict[str, Any]) -> None:
+        if then != self._feed.facts:
+            raise ValueError(
+                f"The data have changed since {self._folder} was begun: {then} then, "
+                f"{self._feed.facts} now. Put them back, or choose another --workdir."
+            )
+
+    def _is_over(self) -> bool:
+        patience = self._config.patience
+        is_patient = not patience or self._progress.since_best < patience
+        return self._step >= self._config.steps or not is_patient
+
+    def _advance(self) -> None:
+        config = self._config
+        with Reporter(
+            self._folder,
+            name=self._folder.name,
+            start=self._step,
+            steps=config.steps,
+            project=config.wandb,
+            must_write=config.guard.full_disk == "stop",
+        ) as self._reporter:
+            if self._step:  # an evaluation that a signal had cut short
+                self._evaluate_due()
+            chunk = _steps_per_call(config, self._evaluators, self._step)
+            self._meter.resume()
+            window: list[Any] = []
+            while not self._is_over():
+                window.append(self._train(min(chunk, config.steps - self._step)))
+                stops, due = self._sign.is_up(), self._due()
+                if stops or due:
+                    self._windows.append((self._step, window))
+                    window = []
+                    self._settle(due, stops=stops)
+            self._profile()
+            self._wait()
+
+    def _train(self, count: int) -> Any:
+        self._profile()
+        with self._meter.waiting():
+            batches = self._feed.take(self._position, count)
+        self._state, metrics = self._program.train(self._state, *batches)
+        self._meter.submitted(metrics, count)
+        self._step += count
+        self._position += count
         return metrics
 
-    def _collect(self, window: list[Any], step: int, mark: float) -> dict[str, float]:
-        """Means over the window since a mark, which must be finite."""
-        fetched = jax.device_get(window)  # waits for the device
-        seconds = time.perf_counter() - mark
-        joined = {
-            name: np.concatenate([part[name] for part in fetched])
-            for name in fetched[0]
+    def _due(self) -> set[str]:
+        """What is to be done at this step: `log`, `save`, and evaluations."""
+        cadences = {
+            "log": self._config.log_every,
+            "save": self._config.checkpoint_every,
+            **{f"on {name}": e.every for name, e in self._evaluators.items()},
         }
-        count = len(joined["loss"])
-        for name in ("loss", "grad_norm"):
-            wrong = np.flatnonzero(~np.isfinite(joined[name]))
-            if len(wrong):
-                first = step - count + int(wrong[0]) + 1
-                saved = self._checkpoints.steps()
-                last = f"step {saved[-1]:,}" if saved else "none yet"
-                raise DivergedError(
-                    f"The {name.replace('_', ' ')} was not finite at step {first:,} "
-                    f"(in steps {step - count + 1:,} to {step:,}). The last good "
-                    f"checkpoint is kept: {last}. {_REMEDY}"
+        is_last = self._step >= self._config.steps
+        return {what for what, n in cadences.items() if is_last or self._step % n == 0}
+
+    def _settle(self, due: set[str], *, stops: bool) -> None:
+        """Tells, evaluates and saves; a log alone waits for nothing."""
+        if due == {"log"} and not stops:
+            self._tell(keep=1)
+            return
+        self._meter.restart()
+        self._tell(keep=0)
+        if not stops:
+            stops = not self._evaluate_due()
+        if "save" in due or stops or self._is_over():
+            self._save()
+        if stops:
+            self._wait()
+            raise StoppedError(
+                f"Stopped and saved at step {self._step:,} of "
+                f"{self._config.steps:,}; the same command resumes.",
+                self._sign.status,
+            )
+        self._meter.resume()
+
+    def _tell(self, *, keep: int) -> None:
+        """Looks at the windows of steps but the newest ones, and logs them."""
+        speed = self._speed() if len(self._windows) > keep else {}
+        while len(self._windows) > keep:
+            last, window = self._windows.popleft()
+            fetched = jax.device_get(window)
+            joined = {
+                name: np.concatenate([part[name] for part in fetched])
+                for name in fetched[0]
+            }
+            self._guard.check(last - len(joined["loss"]) + 1, joined)
+            values = {
+                name: float(np.mean(series[np.isfinite(series)]))
+                for name, series in joined.items()
+                if np.isfinite(series).any()
+            }
+            if "loss" not in values:  # all were left out
+                continue
+            if not self._config.guard.max_skipped:
+                del values["skipped"]
+            self._reporter.trained(last, self._seconds(), values | speed)
+
+    def _speed(self) -> dict[str, float]:
+        values = self._meter.window()
+        if memory := memory_gib():
+            values["memory_gib"] = round(memory, 3)
+        peak = peak_flops(jax.devices()[0].device_kind) * jax.device_count()
+        if peak and values:
+            if not self._flops:
+                batches = self._feed.take(self._position, 1)
+                self._flops = self._program.flops(self._state, *batches)
+            per_second = self._flops / (values["step_ms_p50"] / 1e3)
+            values["flop_utilization"] = round(per_second / peak, 4)
+        is_slow = self._config.data.stream and values.get("data_wait", 0) > _LONG_WAIT
+        if is_slow and not self._has_warned:
+            self._has_warned = True
+            self._reporter.say(
+                f"Waiting for images takes {values['data_wait']:.0%} of the time. "
+                "Give more `config.data.threads`, or prepare smaller images "
+                "(python -m hypersphere.data prepare --help)."
+            )
+        return values
+
+    def _evaluate_due(self) -> bool:
+        """Evaluates what is due at this step and not done yet; False if cut short."""
+        due = self._due()
+        for name, evaluator in self._evaluators.items():
+            is_done = self._progress.evaluated.get(name) == self._step
+            if f"on {name}" not in due or is_done:
+                continue
+            values = self.evaluate(evaluator.split)
+            if not values:
+                return False
+            self._reporter.evaluated(self._step, self._seconds(), name, values)
+            if self._state.average:
+                raw = self.evaluate(evaluator.split, averaged=False)
+                if not raw:
+                    return False
+                self._reporter.evaluated(
+                    self._step, self._seconds(), f"{name}_raw", raw
                 )
-        examples = count * self._config.batch_size
-        if self._first_window[0] == 0:
-            self._first_window = (examples, seconds)
-        else:
-            self._examples += examples
-            self._busy += seconds
-        means = {name: float(np.mean(values)) for name, values in joined.items()}
-        return means | {
-            "learning_rate": float(jnp.asarray(self._schedule(step - 1))),
-            "examples_per_second": round(examples / seconds, 1),
-        }
+            self._progress.evaluated[name] = self._step
+            if name == "test":
+                self._note_test(values)
+        return True
 
-    def _evaluate(self) -> dict[str, float]:
-        size = self._config.eval_batch_size
-        return evaluate_all(self._program, self._state, self._test, size)
+    def _note_test(self, values: dict[str, float]) -> None:
+        self.last_test = values
+        progress = self._progress
+        progress.since_best += 1
+        if values["accuracy"] > progress.best:
+            progress.best, progress.since_best = values["accuracy"], 0
+        if self._config.patience and progress.since_best >= self._config.patience:
+            self._reporter.say(
+                f"The test accuracy has not risen above {progress.best:.4f} for "
+                f"{progress.since_best} evaluations: training ends here."
+            )
 
-    def _save(self, step: int) -> None:
-        examples, busy = self._timed()
+    def _save(self) -> None:
+        examples, busy = self._meter.total()
+        progress = dataclasses.replace(
+            self._progress,
+            seconds=self._seconds(),
+            examples=examples,
+            busy=busy,
+            losses=list(self._guard.losses),
+        )
         meta = {
-            "seconds": self._seconds(),
-            "examples": examples,
-            "busy": busy,
-            "dataset": self._dataset_facts(),
+            "progress": dataclasses.asdict(progress),
+            "dataset": self._feed.facts,
         }
+        is_judged = self._progress.evaluated.get("test") == self._step
+        score = self.last_test["accuracy"] if is_judged and self.last_test else None
+        self._tolerating(
+            lambda: self._checkpoints.save(self._step, self._state, meta, score=score)
+        )
+
+    def _wait(self) -> None:
+        self._tolerating(self._checkpoints.wait)
+
+    def _tolerating(self, write: Any) -> None:
+        """Writes; a full disk ends the run or is told, as configured."""
         try:
-            self._checkpoints.save(step, self._state, meta)
-        except FloatingPointError as error:
-            raise DivergedError(f"{error} {_REMEDY}") from error
+            write()
+        except SaveError as error:
+            if self._config.guard.full_disk == "stop":
+                raise
+            self._reporter.say(f"{error} Training goes on.")
 
-    def _dataset_facts(self) -> dict[str, Any]:
-        return {
-            "name": self._dataset.name,
-            "image_shape": list(self._dataset.image_shape),
-            "num_classes": self._dataset.num_classes,
-            "train": len(self._dataset.train.labels),
-            "test": len(self._dataset.test.labels),
-        }
+    def _rewind(self, spike: SpikeError) -> None:
+        """Goes back to the newest checkpoint, and past the batches up to the spike."""
+        progress, guard = self._progress, self._config.guard
+        if progress.rewinds >= guard.max_rewinds:
+            raise DivergedError(
+                f"After {progress.rewinds} rewinds, {spike}. The newest checkpoint is "
+                f"from before. {REMEDY}"
+            )
+        beyond = self._position - (self._step - spike.step)
+        self._begin()
+        self._progress.rewinds = progress.rewinds + 1
+        self._position = beyond
+        place = _mesh.everywhere(self._program.task.mesh, np.int32(beyond))
+        self._state = self._state._replace(position=place)
+        make_console().print(
+            f"Rewound to step {self._step:,}: {spike}. Training goes on with the "
+            "batches after it.",
+            highlight=False,
+        )
 
-    def _timed(self) -> tuple[int, float]:
-        """Examples and seconds, without the compiling window if there are others."""
-        if self._examples:
-            return self._examples, self._busy
-        return self._first_window
+    def _profile(self) -> None:
+        """Starts and ends the profile of the chosen steps."""
+        if not self._config.profile:
+            return
+        first, last = self._config.profile
+        if self._step == first - 1:
+            jax.profiler.start_trace(str(self._folder / "profile"))
+            self._is_profiling = True
+        elif self._step == last and self._is_profiling:
+            jax.block_until_ready(self._state)
+            jax.profiler.stop_trace()
+            self._is_profiling = False
+            self._reporter.say(f"A profile is in {self._folder / 'profile'}.")
 
     def _seconds(self) -> float:
-        return self._seconds_before + time.perf_counter() - self._clock
+        return self._progress.seconds + time.perf_counter() - self._clock
 
 
-def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    savez: Any = np.savez  # its annotation takes an array for a flag
-    savez(buffer, **arrays)
-    write_atomically(path, buffer.getvalue())
-
-
-def _kernels(model: nnx.Module) -> dict[str, np.ndarray]:
-    """The kernels of all convolutions, in the order in which they are applied."""
-    found = {
-        path: np.asarray(module.kernel[...])
-        for path, module in nnx.iter_modules(model)
-        if isinstance(module, nnx.Conv)
-    }
-    in_order = sorted(found, key=lambda path: (-len(path), path))  # stages come first
-    return {".".join(map(str, path)): found[path] for path in in_order}
-
-
-def _steps_per_call(config: TrainConfig, start: int) -> int:
-    """One on a CPU; else the most that every cadence is a multiple of."""
-    if jax.default_backend() == "cpu":
+def _steps_per_call(
+    config: TrainConfig, evaluators: Mapping[str, Evaluator], start: int
+) -> int:
+    """One on a CPU and for streams; else the most that divides every cadence."""
+    if jax.default_backend() == "cpu" or config.data.stream:
         return 1
+    first, last = config.profile or (1, 0)
+    every = [evaluator.every for evaluator in evaluators.values()]
     whole = math.gcd(
-        config.log_every, config.eval_every, config.checkpoint_every, start
+        config.log_every, config.checkpoint_every, *every, start, first - 1, last
     )
     most = min(whole, config.max_steps_per_call)
     return max(n for n in range(1, most + 1) if whole % n == 0)

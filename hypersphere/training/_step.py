@@ -1,5 +1,6 @@
-"""The state of a run and the pure functions that change and judge it."""
+"""What one step of training, and of an evaluation, computes: pure functions."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from hypersphere import data
-from hypersphere.training._build import LossFunction, class_scores, penalty
+from hypersphere.training import _mesh, _optim
+from hypersphere.training._build import LossFunction, class_scores
 from hypersphere.training._config import TrainConfig
 
 Metrics = dict[str, jax.Array]
@@ -18,158 +21,267 @@ Metrics = dict[str, jax.Array]
 class TrainState(NamedTuple):
     """All that training changes; what a checkpoint holds.
 
-    The position in the data and every random key are functions of `step`.
+    Attributes:
+        step: Updates so far, int32.
+        position: Which batch comes next, int32. It is ahead of `step` where a rewind
+            has passed over batches. All random keys are functions of it.
+        skipped: Updates that were left out, int32.
+        params: The parameters.
+        stats: The running averages of batch normalization.
+        optimizer: What the optimizer remembers.
+        average: Averaged `params` and `stats`, or () without an average.
     """
 
     step: jax.Array
+    position: jax.Array
+    skipped: jax.Array
     params: Any
     stats: Any
     optimizer: Any
+    average: Any
 
 
-class Program(NamedTuple):
-    """The compiled functions of a run, over one model and one image set.
+class Batch(NamedTuple):
+    """Prepared examples: float images, and two labels with the share of the first."""
+
+    images: jax.Array
+    labels: jax.Array
+    others: jax.Array
+    shares: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """A model, split once by type, with what it is trained for.
 
     Args:
-        init: () -> the state at step zero.
-        train: (state, images, labels, indices of shape (steps, batch)) -> the state
-            after these steps, and metrics of shape (steps,). The state is donated.
-        evaluate: (state, images, labels, indices (batch,), weights (batch,)) -> sums.
-        features: (state, images, indices (batch,)) -> what the head sees.
-        model: state -> the model in evaluation mode.
+        make_model: () -> the model.
+        loss: (what the model returned, labels, step) -> one loss per example.
+        optimizer: What changes the parameters.
+        schedule: The learning rate of each step, to be told.
+        config: The run, its durations in steps.
+        mesh: The devices.
     """
 
-    init: Callable[[], TrainState]
-    train: Callable[..., tuple[TrainState, Metrics]]
-    evaluate: Callable[..., Metrics]
-    features: Callable[..., jax.Array]
-    model: Callable[[TrainState], Any]
+    make_model: Callable[[], nnx.Module]
+    loss: LossFunction
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule
+    config: TrainConfig
+    mesh: Mesh
 
-
-def make_program(
-    make_model: Callable[[], nnx.Module],
-    loss: LossFunction,
-    optimizer: optax.GradientTransformation,
-    config: TrainConfig,
-) -> Program:
-    """Splits a model once, by type, and builds the functions that train it."""
-    graph, _, _, rest = nnx.split(
-        nnx.eval_shape(make_model), nnx.Param, nnx.BatchStat, ...
-    )
-    if jax.tree.leaves(rest):
-        raise TypeError(
-            "The training program needs models whose variables are all `nnx.Param` or "
-            f"`nnx.BatchStat`, got others at {list(nnx.to_flat_state(rest).paths)}."
+    def __post_init__(self):
+        graph, params, _, rest = nnx.split(
+            nnx.eval_shape(self.make_model), nnx.Param, nnx.BatchStat, ...
         )
+        if jax.tree.leaves(rest):
+            raise TypeError(
+                "The training program needs models whose variables are all `nnx.Param` "
+                "or `nnx.BatchStat`, got others at "
+                f"{list(nnx.to_flat_state(rest).paths)}."
+            )
+        rules = self.config.mesh.rules
+        used = jax.tree_util.tree_map_with_path(
+            lambda keys, leaf: jax.sharding.NamedSharding(
+                self.mesh,
+                _mesh.without_fsdp(
+                    _mesh.spec_of(_mesh.names(keys), leaf.shape, self.mesh, rules)
+                ),
+            ),
+            nnx.to_pure_dict(params),
+        )
+        object.__setattr__(self, "_graph", graph)
+        object.__setattr__(self, "_used", used)
 
-    def init() -> TrainState:
-        _, params, stats, _ = nnx.split(make_model(), nnx.Param, nnx.BatchStat, ...)
-        pure = nnx.to_pure_dict(params)
+    def init(self) -> TrainState:
+        """The state at step zero."""
+        model = self.make_model()
+        _, params, stats, _ = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+        params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+        copies = jax.tree.map(jnp.copy, {"params": params, "stats": stats})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
-            params=pure,
-            stats=nnx.to_pure_dict(stats),
-            optimizer=optimizer.init(pure),
+            position=jnp.zeros((), jnp.int32),
+            skipped=jnp.zeros((), jnp.int32),
+            params=params,
+            stats=stats,
+            optimizer=self.optimizer.init(params),
+            average=copies if self.config.optim.ema else (),
         )
 
-    def merge(params: Any, stats: Any, *, train: bool) -> Any:
-        model = nnx.merge(graph, params, stats, {})
-        model.train() if train else model.eval()
-        return model
+    def model(self, state: TrainState) -> Any:
+        """The model of a state in evaluation mode, with the averaged weights if any."""
+        return self._merge(*_judged(state), train=False)
 
-    def prepare(images: jax.Array) -> jax.Array:
-        return data.normalize(images, mean=config.data.mean, std=config.data.std)
-
-    def train_step(
-        state: TrainState, images: jax.Array, labels: jax.Array, indices: jax.Array
+    def update(
+        self, state: TrainState, images: jax.Array, labels: jax.Array
     ) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        batch = data.augment(
-            key, images[indices], flip=config.data.flip, pad=config.data.pad
+        """One step of training on a batch of uint8 images and integer labels."""
+        config = self.config
+        key = jax.random.fold_in(jax.random.key(config.seed), state.position)
+        batch = self._prepared(key, images, labels)
+        gradients, stats, metrics = self._accumulated(state, batch, key)
+        updates, memory = self.optimizer.update(
+            gradients, state.optimizer, state.params
         )
-        answers = labels[indices]
-
-        def objective(params: Any) -> tuple[jax.Array, Any]:
-            model = merge(params, state.stats, train=True)
-            outputs = model(prepare(batch))
-            mean_loss = jnp.mean(loss(outputs, answers, state.step))
-            stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-            total = mean_loss + penalty(model, config.optim)
-            return total, (mean_loss, stats, class_scores(outputs))
-
-        grads, (mean_loss, stats, scores) = jax.grad(objective, has_aux=True)(
-            state.params
-        )
-        updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {
-            "loss": mean_loss,
-            "accuracy": jnp.mean(jnp.argmax(scores, -1) == answers),
-            "grad_norm": optax.tree.norm(grads),
+        metrics |= {
+            "grad_norm": optax.tree.norm(gradients),
+            "param_norm": optax.tree.norm(params),
+            "learning_rate": jnp.asarray(self.schedule(state.step), jnp.float32),
         }
-        return TrainState(state.step + 1, params, stats, opt_state), metrics
-
-    def train(
-        state: TrainState, images: jax.Array, labels: jax.Array, indices: jax.Array
-    ) -> tuple[TrainState, Metrics]:
-        if len(indices) == 1:  # XLA's CPU convolutions are slow inside a loop
-            state, metrics = train_step(state, images, labels, indices[0])
-            return state, jax.tree.map(lambda value: value[None], metrics)
-        return jax.lax.scan(
-            lambda carry, chosen: train_step(carry, images, labels, chosen),
-            state,
-            indices,
+        average = state.average
+        if average:
+            average = _optim.average(
+                average,
+                {"params": params, "stats": stats},
+                state.step,
+                decay=config.optim.ema,
+            )
+        new = state._replace(
+            params=params, stats=stats, optimizer=memory, average=average
         )
+        if config.guard.max_skipped:
+            new = _kept_where_finite(state, new, metrics)
+        metrics["skipped"] = new.skipped
+        counted = new._replace(step=state.step + 1, position=state.position + 1)
+        return counted, metrics
 
-    def evaluate(
+    def judge(
+        self,
         state: TrainState,
         images: jax.Array,
         labels: jax.Array,
-        indices: jax.Array,
         weights: jax.Array,
     ) -> Metrics:
-        outputs = merge(state.params, state.stats, train=False)(
-            prepare(images[indices])
-        )
-        answers = labels[indices]
-        is_right = jnp.argmax(class_scores(outputs), -1) == answers
+        """Weighted sums of loss and correct answers over a batch."""
+        outputs = self._used_model(state)(self._normalized(images))
+        is_right = jnp.argmax(class_scores(outputs), -1) == labels
         return {
-            "loss": jnp.sum(weights * loss(outputs, answers, state.step)),
+            "loss": jnp.sum(weights * self.loss(outputs, labels, state.step)),
             "accuracy": jnp.sum(weights * is_right),
+            "examples": jnp.sum(weights),
         }
 
-    def features(state: TrainState, images: jax.Array, indices: jax.Array) -> jax.Array:
-        model = merge(state.params, state.stats, train=False)
-        return model.features(prepare(images[indices]))
+    def features(self, state: TrainState, images: jax.Array) -> jax.Array:
+        """What the head sees of a batch."""
+        return self._used_model(state).features(self._normalized(images))
 
-    return Program(
-        init=jax.jit(init),
-        train=jax.jit(train, donate_argnums=0),
-        evaluate=jax.jit(evaluate),
-        features=jax.jit(features),
-        model=lambda state: merge(state.params, state.stats, train=False),
-    )
+    def _used_model(self, state: TrainState) -> Any:
+        params, stats = _judged(state)
+        return self._merge(self._gathered(params), stats, train=False)
+
+    def _gathered(self, params: Any) -> Any:
+        """Parameters as they lie while they are used."""
+        return jax.lax.with_sharding_constraint(params, self._used)
+
+    def _merge(self, params: Any, stats: Any, *, train: bool) -> Any:
+        model = nnx.merge(self._graph, params, stats, {})
+        model.train() if train else model.eval()
+        return model
+
+    def _normalized(self, images: jax.Array) -> jax.Array:
+        config = self.config.data
+        return data.normalize(images, mean=config.mean, std=config.std)
+
+    def _prepared(self, key: jax.Array, images: jax.Array, labels: jax.Array) -> Batch:
+        """Augments, normalizes and mixes a whole batch."""
+        config = self.config.data
+        images = data.augment(
+            key,
+            images,
+            flip=config.flip,
+            pad=config.pad,
+            rand_layers=config.rand_layers,
+            rand_magnitude=config.rand_magnitude,
+            erase_probability=config.erase,
+        )
+        images = self._normalized(images)
+        if not (config.mixup or config.cutmix):
+            return Batch(images, labels, labels, jnp.ones(len(labels)))
+        mixed = data.mix(
+            jax.random.fold_in(key, 1),
+            images,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+        )
+        return Batch(mixed.images, labels, labels[mixed.partner], mixed.share)
+
+    def _objective(
+        self, params: Any, stats: Any, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, tuple[Any, Metrics]]:
+        model = self._merge(self._gathered(params), stats, train=True)
+        outputs = model(batch.images, rngs=nnx.Rngs(dropout=key))
+        losses = self.loss(outputs, batch.labels, step)
+        if self.config.data.mixup or self.config.data.cutmix:
+            others = self.loss(outputs, batch.others, step)
+            losses = batch.shares * losses + (1 - batch.shares) * others
+        mean_loss = jnp.mean(losses)
+        is_right = jnp.argmax(class_scores(outputs), -1) == batch.labels
+        metrics = {"loss": mean_loss, "accuracy": jnp.mean(is_right)}
+        stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
+        total = mean_loss + _optim.penalty(model, self.config.optim)
+        return total, (stats, metrics)
+
+    def _accumulated(
+        self, state: TrainState, batch: Batch, key: jax.Array
+    ) -> tuple[Any, Any, Metrics]:
+        """Gradients and metrics, means over the parts of a batch."""
+        count = self.config.accumulate
+        gradient = jax.grad(self._objective, has_aux=True)
+
+        def one(stats: Any, index: Any, part: Batch) -> Any:
+            of_part = jax.random.fold_in(key, 2 + index)
+            gradients, (stats, metrics) = gradient(
+                state.params, stats, part, of_part, state.step
+            )
+            return stats, (gradients, metrics)
+
+        if count == 1:
+            stats, (gradients, metrics) = one(state.stats, 0, batch)
+            return gradients, stats, metrics
+
+        def add(carry: Any, inputs: Any) -> tuple[Any, None]:
+            stats, total = carry
+            stats, answer = one(stats, *inputs)
+            return (stats, jax.tree.map(jnp.add, total, answer)), None
+
+        parts = jax.tree.map(lambda x: _parts(x, count), batch)
+        first = jax.tree.map(lambda x: x[0], parts)
+        shapes = jax.eval_shape(one, state.stats, 0, first)[1]
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        is_cpu = jax.default_backend() == "cpu"  # whose convolutions are slow in loops
+        (stats, total), _ = jax.lax.scan(
+            add,
+            (state.stats, zeros),
+            (jnp.arange(count), parts),
+            unroll=count if is_cpu else 1,
+        )
+        gradients, metrics = jax.tree.map(lambda x: x / count, total)
+        return gradients, stats, metrics
 
 
-def evaluate_all(
-    program: Program, state: TrainState, split: data.ImageSet, batch_size: int
-) -> dict[str, float]:
-    """Mean loss and accuracy over a whole set, every example counted once."""
-    size = len(split.labels)
-    sums = [
-        program.evaluate(state, *split, indices, weights)
-        for indices, weights in data.eval_batches(size, min(batch_size, size))
-    ]
-    total = jax.tree.map(lambda *parts: float(sum(map(float, parts))) / size, *sums)
-    return total
+def _judged(state: TrainState) -> tuple[Any, Any]:
+    """What is evaluated: the averaged weights if there are any."""
+    averaged = state.average
+    if averaged:
+        return averaged["params"], averaged["stats"]
+    return state.params, state.stats
 
 
-def features_of(
-    program: Program, state: TrainState, split: data.ImageSet, batch_size: int
-) -> jax.Array:
-    """What the head sees of every example, shape (examples, features)."""
-    size = len(split.labels)
-    parts = []
-    for indices, weights in data.eval_batches(size, min(batch_size, size)):
-        parts.append(program.features(state, split.images, indices)[weights > 0])
-    return jnp.concatenate(parts)
+def _parts(x: jax.Array, count: int) -> jax.Array:
+    """Example i into part i % count, so that every device has some of each part."""
+    return jnp.moveaxis(x.reshape(-1, count, *x.shape[1:]), 1, 0)
+
+
+def _kept_where_finite(
+    old: TrainState, new: TrainState, metrics: Metrics
+) -> TrainState:
+    """The new state, or the old one where something is not finite."""
+    is_finite = jnp.all(jnp.stack([jnp.isfinite(metrics[name]) for name in WATCHED]))
+    kept = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), new, old)
+    return kept._replace(skipped=old.skipped + ~is_finite)
+
+
+# What must be finite, by the name of its metric.
+WATCHED = {"loss": "loss", "grad_norm": "gradient", "param_norm": "parameters"}

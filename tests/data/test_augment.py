@@ -1,3 +1,8 @@
+import functools
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +16,8 @@ def random_images(*shape):
 
 
 def augment(images, seed=0, **options):
-    return np.asarray(
-        data.augment(jax.random.key(seed), jnp.asarray(images), **options)
-    )
+    function = jax.jit(functools.partial(data.augment, **options))
+    return np.asarray(function(jax.random.key(seed), jnp.asarray(images)))
 
 
 def crops(image, pad):
@@ -90,6 +94,85 @@ def test_compiled_equals_eager():
 def test_negative_pad_is_refused():
     with pytest.raises(ValueError, match="`pad >= 0` pixels, got `pad=-1`"):
         augment(random_images(1, 2, 2, 1), pad=-1)
+
+
+def test_what_is_on_changes_nothing_in_what_the_others_draw():
+    images = random_images(32, 9, 8, 3)
+    first = augment(images, flip=True, pad=2)
+    second = augment(first, rand_layers=1, rand_magnitude=7.0)
+    third = augment(second, erase_probability=0.5)
+    together = augment(
+        images,
+        flip=True,
+        pad=2,
+        rand_layers=1,
+        rand_magnitude=7.0,
+        erase_probability=0.5,
+    )
+    np.testing.assert_array_equal(together, third)
+    assert (first != images).any()
+    assert (second != first).any()
+    assert (third != second).any()
+
+
+def test_the_magnitude_arrives():
+    images = random_images(200, 9, 8, 3)
+    weak, strong = (
+        augment(images, rand_layers=1, rand_magnitude=magnitude)
+        for magnitude in (1.0, 9.0)
+    )
+    change = [np.abs(x - images.astype(np.float64)).mean() for x in (weak, strong)]
+    assert change[0] < 0.7 * change[1]
+
+
+def test_the_erased_part_arrives():
+    images = np.zeros((500, 6, 6, 1), np.uint8)
+    erased = augment(images, erase_probability=0.3).any((1, 2, 3))
+    assert 0.2 < erased.mean() < 0.4
+
+
+def test_wrong_options_of_a_part_are_refused():
+    images = random_images(1, 4, 4, 1)
+    with pytest.raises(ValueError, match="`layers >= 0`, got `layers=-1`"):
+        augment(images, rand_layers=-1)
+    with pytest.raises(ValueError, match="got `probability=-0.5`"):
+        augment(images, erase_probability=-0.5)
+
+
+SPREAD = """
+import functools, re
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from hypersphere import data
+
+assert jax.device_count() == 4
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+spread = NamedSharding(mesh, PartitionSpec("data"))
+images = np.random.default_rng(7).integers(0, 256, (32, 16, 16, 3), dtype=np.uint8)
+key = jax.random.key(3)
+augment = functools.partial(
+    data.augment, flip=True, pad=2, rand_layers=2, erase_probability=0.5
+)
+mix = functools.partial(data.mix, mixup=0.2, cutmix=1.0)
+for function, batch, talk in [
+    (augment, images, "collective|all-"),
+    (mix, images / np.float32(128), "all-"),
+]:
+    alone = jax.jit(function)(key, jnp.asarray(batch))
+    program = jax.jit(function, in_shardings=(None, spread)).lower(key, batch)
+    compiled = program.compile()
+    together = compiled(key, jax.device_put(batch, spread))
+    jax.tree.map(np.testing.assert_array_equal, alone, together)
+    assert len(jax.tree.leaves(together)[0].sharding.device_set) == 4
+    assert not re.search(f" ({talk})[a-z-]*\\(", compiled.as_text())
+"""
+
+
+@pytest.mark.slow
+def test_a_batch_spread_over_devices_gives_the_same_without_gathering_it():
+    flags = "--xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", SPREAD], env=environment, check=True)
 
 
 def test_normalize_subtracts_and_divides():

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from hypersphere import data, training
-from hypersphere.training import _run, _step
+from hypersphere.training import _loop, _run
 from hypersphere.training._checkpoint import Checkpoints
 
 
 def final_state(workdir):
-    """Every leaf of the newest checkpoint, by name, as bytes."""
-    manager = Checkpoints(workdir, read_only=True)
-    return manager.meta()["checksums"]
+    """Every leaf of the newest checkpoint, as bytes."""
+    config = training.from_json((workdir / "config.json").read_text())
+    checkpoints = Checkpoints(workdir, read_only=True)
+    state = checkpoints.restore(set_up(config).program.template).state
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
 def losses_by_step(workdir):
@@ -70,10 +72,10 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(
     _, straight = finished
     train = _run.Run._train
 
-    def interrupted(self, step, count):
-        if step == stop_at:
+    def interrupted(self, count):
+        if self.step == stop_at:
             raise KeyboardInterrupt
-        return train(self, step, count)
+        return train(self, count)
 
     folder = tmp_path / "stopped"
     monkeypatch.setattr(_run.Run, "_train", interrupted)
@@ -133,45 +135,41 @@ def test_loading_what_is_not_there_says_so(tmp_path):
         training.load(tmp_path / "nothing")
 
 
+def set_up(config):
+    return _loop.prepare(config, say=print)
+
+
 def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
-    dataset = data.load(tiny.data.source, seed=0)
-    program = make_program(tiny, dataset)
-    indices = np.stack(
-        [data.batch_indices(s, size=48, batch_size=8, seed=0) for s in range(3)]
-    )
-    together, metrics = program.train(program.init(), *dataset.train, indices)
+    setup = set_up(tiny)
+    program = setup.program
+    pool, order = setup.feed.take(0, 3)
+    together, metrics = program.train(program.init(), pool, order)
     one = program.init()
     for i in range(3):
-        one, last = program.train(one, *dataset.train, indices[i : i + 1])
+        one, last = program.train(one, pool, order[i : i + 1])
     assert metrics["loss"].shape == (3,)
     np.testing.assert_allclose(metrics["loss"][2], last["loss"][0], rtol=1e-4)
     near = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)  # noqa: E731
     jax.tree.map(near, together.params, one.params)
 
 
-def make_program(config, dataset):
-    from hypersphere.training import _build
-
-    schedule = _build.make_schedule(config.optim, config.steps)
-    return _step.make_program(
-        lambda: _build.make_model(
-            config, image_shape=dataset.image_shape, num_classes=dataset.num_classes
-        ),
-        _build.make_loss(config.loss),
-        _build.make_optimizer(config.optim, schedule),
-        config,
-    )
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 9, 100])
-def test_evaluation_counts_every_example_once(tiny, batch_size):
-    dataset = data.load(tiny.data.source, seed=0)
-    program = make_program(tiny, dataset)
-    state = program.init()
-    values = _step.evaluate_all(program, state, dataset.test, batch_size)
-    model = program.model(state)
-    images = data.normalize(jnp.asarray(dataset.test.images), mean=127.5, std=128.0)
-    right = jnp.argmax(model(images), -1) == dataset.test.labels
+def test_evaluation_counts_every_example_once(tiny, batch_size, tmp_path):
+    tiny.eval_batch_size = batch_size
+    setup = set_up(tiny)
+    run = _run.Run(
+        setup.config,
+        tmp_path,
+        setup.feed,
+        setup.evaluators,
+        setup.program,
+        Checkpoints(tmp_path),
+    )
+    values = run.evaluate(setup.evaluators["test"].split)
+    test = data.load(tiny.data.source, seed=0).test
+    model = setup.program.task.model(run.state)
+    images = data.normalize(jnp.asarray(test.images), mean=127.5, std=128.0)
+    right = jnp.argmax(model(images), -1) == test.labels
     assert values["accuracy"] == pytest.approx(float(jnp.mean(right)), abs=1e-6)
 
 
@@ -185,7 +183,8 @@ def test_steps_per_call_divide_every_cadence(
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     config = training.TrainConfig(steps=1000, log_every=50, eval_every=500)
     config.checkpoint_every, config.max_steps_per_call = 100, most
-    assert _run._steps_per_call(config, start) == expected
+    evaluators = {"test": _run.Evaluator((), config.eval_every)}
+    assert _run._steps_per_call(config, evaluators, start) == expected
 
 
 @pytest.mark.slow

@@ -1,0 +1,451 @@
+"""Batches of images that are decoded in the background, by the step alone."""
+
+import dataclasses
+import functools
+import gc
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from hypersphere.data._order import batch_indices, philox
+from hypersphere.data._records import Records
+
+_THREADS = min(16, os.cpu_count() or 1)  # more of them wait for the interpreter
+_AHEAD_PER_THREAD = 4  # decoded images that wait for their turn
+_BATCHES_AHEAD = 2
+_TRIES = 100  # images that may be broken before the whole set is called so
+_CROPS = 2**63  # above the numbers of epochs, whose orders use the same seed
+
+_order = threading.Lock()
+
+
+class Batch(NamedTuple):
+    """What one process contributes to one step.
+
+    Attributes:
+        images: uint8 of shape (n, s, s, 3): red, green and blue, in `[0, 255]`.
+        labels: int32 of shape (n,), the index of each image's class.
+        weights: float32 of shape (n,), 1 for what counts and 0 for what does not:
+            padding, and images that could not be decoded for an evaluation.
+        skipped: int32 of shape (n,), the position in the set of an image that could not
+            be decoded, and was replaced (training) or counts nothing (evaluation);
+            -1 elsewhere.
+    """
+
+    images: UInt8[np.ndarray, "n size size 3"]
+    labels: Int32[np.ndarray, " n"]
+    weights: Float32[np.ndarray, " n"]
+    skipped: Int32[np.ndarray, " n"]
+
+
+class Stream:
+    """Batches in their order. Threads decode the next ones while one is in use.
+
+    Ends by itself, by `close` or by leaving its `with` block.
+    """
+
+    def __init__(self, batches: Any, *, workers: int):
+        self._batches = batches
+        self._workers = workers
+        batches.start_prefetch()
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._batches is None:
+            raise StopIteration
+        try:
+            return next(self._batches)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stops the threads and worker processes. A closed stream has no more batches.
+
+        May be called twice.
+        """
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+            if self._workers:
+                gc.collect()  # cycles keep memory shared with the workers alive
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def train_batches(
+    records: Records,
+    *,
+    batch_size: int,
+    seed: int,
+    image_size: int,
+    start: int = 0,
+    stop: int,
+    share: tuple[int, int] = (0, 1),
+    scale: tuple[float, float] = (0.08, 1.0),
+    workers: int = 0,
+    threads: int = _THREADS,
+) -> Stream:
+    """Random crops to train on: the batches of the steps `start <= step < stop`.
+
+    A batch depends on the records, `seed`, the step, `batch_size`, `image_size` and
+    `scale` alone: `batch_indices` says which images it holds, and the crop of each is
+    drawn from the seed and its place in the sequence of all examples. So a run goes on
+    where it stopped, with any number of threads, workers and processes. An image that
+    cannot be read is replaced by another one, drawn from the same two numbers.
+
+    Worker processes import the main program again, which therefore needs `if __name__
+    == "__main__":`. They are slower than threads, except where much Python code runs
+    per image. They parse absl's flags as if none were given, unless that is done.
+
+    Args:
+        records: The images.
+        batch_size: Number of examples in the batch of all processes, at most
+            `len(records)`.
+        seed: Seed of the order and of the crops, in `[0, 2**64)`.
+        image_size: Height and width of the crops in pixels, at least 1.
+        start: First step, at least 0.
+        stop: The step before which the stream ends, at least `start`.
+        share: Which process this is, from 0, and how many there are. Process h of n
+            gets rows `[h * batch_size / n, (h + 1) * batch_size / n)` of each batch.
+        scale: Smallest and largest share of an image's area in a crop, in `(0, 1]`.
+        workers: Number of processes that decode; 0 decodes in this one.
+        threads: Number of threads that decode, in all workers together.
+
+    Returns:
+        An iterator over batches of `batch_size / n` images each.
+
+    Raises:
+        ValueError: If an argument is out of range; while iterating, if 100 images in a
+            row cannot be read.
+        ModuleNotFoundError: If grain or Pillow is not installed.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from hypersphere.data._records import Record
+        >>> from hypersphere.data._stream import train_batches
+        >>> class Gray(list):
+        ...     def name(self, index): return f"image {index}"
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30), 9).save(file, "PNG")
+        >>> records = Gray([Record(file.getvalue(), label) for label in range(6)])
+        >>> with train_batches(
+        ...     records, batch_size=3, seed=0, image_size=8, stop=2
+        ... ) as batches:
+        ...     labels = [batch.labels.tolist() for batch in batches]
+        >>> sorted(labels[0] + labels[1])
+        [0, 1, 2, 3, 4, 5]
+    """
+    examples = _training(records, batch_size, seed, image_size, scale)
+    slots = _Slots("train_batches", batch_size, *share)
+    if not 0 <= start <= stop:
+        raise ValueError(
+            "`train_batches` needs `0 <= start <= stop`, got "
+            f"`start={start}` and `stop={stop}`."
+        )
+    steps = range(start, stop)
+    return _stream(examples, slots, steps, workers=workers, threads=threads)
+
+
+def batch_at(
+    records: Records,
+    step: int,
+    *,
+    batch_size: int,
+    seed: int,
+    image_size: int,
+    share: tuple[int, int] = (0, 1),
+    scale: tuple[float, float] = (0.08, 1.0),
+) -> Batch:
+    """One batch of `train_batches` alone, decoded here and now.
+
+    Args:
+        records: The images.
+        step: Number of the step, from 0.
+        batch_size: As in `train_batches`, like the rest.
+        seed: Seed of the order and of the crops.
+        image_size: Height and width of the crops in pixels.
+        share: Which process this is, and how many there are.
+        scale: Smallest and largest share of an image's area in a crop.
+
+    Returns:
+        The batch that the stream has at this step, bit for bit.
+
+    Raises:
+        ValueError: If an argument is out of range, or 100 images in a row cannot be
+            read.
+        ModuleNotFoundError: If Pillow is not installed.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from hypersphere.data._records import Record
+        >>> from hypersphere.data._stream import batch_at
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30), 9).save(file, "PNG")
+        >>> records = [Record(file.getvalue(), label) for label in range(6)]
+        >>> batch = batch_at(records, 7, batch_size=3, seed=0, image_size=8)
+        >>> batch.images.shape, batch.weights.tolist()
+        ((3, 8, 8, 3), [1.0, 1.0, 1.0])
+    """
+    examples = _training(records, batch_size, seed, image_size, scale)
+    slots = _Slots("batch_at", batch_size, *share)
+    if step < 0:
+        raise ValueError(f"`batch_at` needs `step >= 0`, got `step={step}`.")
+    elements = range(step * slots.rows, (step + 1) * slots.rows)
+    return _batch([examples(slots.position(element)) for element in elements])
+
+
+def eval_stream(
+    records: Records,
+    *,
+    batch_size: int,
+    image_size: int,
+    crop_fraction: float = 0.875,
+    share: tuple[int, int] = (0, 1),
+    threads: int = _THREADS,
+) -> Stream:
+    """Central crops to evaluate on: every image exactly once over all processes.
+
+    Every process gets `ceil(len(records) / batch_size)` batches of one shape. What is
+    missing in the last one is black images of label 0 and weight 0. So is an image that
+    cannot be read, whose position `skipped` reports.
+
+    Args:
+        records: The images, at least one.
+        batch_size: Number of examples in the batch of all processes; may be above
+            `len(records)`.
+        image_size: Height and width of the crops in pixels, at least 1.
+        crop_fraction: Share of the shorter side that is kept, in `(0, 1]`.
+        share: Which process this is, from 0, and how many there are. Process h of n
+            gets rows `[h * batch_size / n, (h + 1) * batch_size / n)` of each batch.
+        threads: Number of threads that decode.
+
+    Returns:
+        An iterator over batches of `batch_size / n` images each.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        ModuleNotFoundError: If grain or Pillow is not installed.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from hypersphere.data._records import Record
+        >>> from hypersphere.data._stream import eval_stream
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (40, 30), 9).save(file, "PNG")
+        >>> records = [Record(file.getvalue(), label) for label in (4, 2, 5)]
+        >>> with eval_stream(records, batch_size=2, image_size=8) as batches:
+        ...     for batch in batches:
+        ...         print(batch.labels, batch.weights)
+        [4 2] [1. 1.]
+        [5 0] [1. 0.]
+    """
+    slots = _Slots("eval_stream", batch_size, *share)
+    if not len(records):
+        raise ValueError(
+            "`eval_stream` needs at least one image, got `len(records)=0`."
+        )
+    from hypersphere.data._decode import central_crop, check_center
+
+    check_center(image_size, crop_fraction)
+    crop = functools.partial(
+        central_crop, image_size=image_size, crop_fraction=crop_fraction
+    )
+    nothing = np.zeros((image_size, image_size, 3), np.uint8)
+    examples = _Evaluation(records, crop, nothing)
+    steps = range(-(-len(records) // batch_size))
+    return _stream(examples, slots, steps, workers=0, threads=threads)
+
+
+class _Example(NamedTuple):
+    """One row of a batch."""
+
+    image: np.ndarray
+    label: int
+    weight: float
+    skipped: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slots:
+    """The rows of every batch that are those of one process."""
+
+    who: str
+    batch_size: int
+    index: int
+    count: int
+
+    def __post_init__(self):
+        if not 0 <= self.index < self.count:
+            raise ValueError(
+                f"`{self.who}` needs `0 <= share[0] < share[1]`, which process this is "
+                f"and how many there are, got `share={(self.index, self.count)}`."
+            )
+        if self.batch_size < 1 or self.batch_size % self.count:
+            raise ValueError(
+                f"`{self.who}` needs a `batch_size` that the {self.count} processes of "
+                f"`share` can divide evenly, got `batch_size={self.batch_size}`."
+            )
+
+    @property
+    def rows(self) -> int:
+        return self.batch_size // self.count
+
+    def position(self, element: int) -> int:
+        """Where an element of this process stands in the sequence of all examples."""
+        step, row = divmod(element, self.rows)
+        return step * self.batch_size + self.index * self.rows + row
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """A random crop for every position."""
+
+    records: Records
+    batch_size: int
+    seed: int
+    crop: Callable[[bytes, np.random.Generator], np.ndarray]
+
+    def __call__(self, position: int) -> _Example:
+        rng = np.random.Generator(philox(self.seed, _CROPS + position))
+        wanted = index = self._index(position)
+        reason = None
+        for _ in range(_TRIES):
+            try:
+                content, label = self.records[index]
+                skipped = -1 if index == wanted else wanted
+                return _Example(self.crop(content, rng), label, 1.0, skipped)
+            except (ValueError, OSError) as error:
+                reason = error
+                index = int(rng.random() * len(self.records))
+        raise ValueError(
+            f"Training needs readable images, got {_TRIES} in a row that are not, the "
+            f"first of them {self.records.name(wanted)}. Check the set."
+        ) from reason
+
+    def _index(self, position: int) -> int:
+        step, slot = divmod(position, self.batch_size)
+        with _order:  # one thread draws the order of a new epoch, the others wait
+            indices = batch_indices(
+                step,
+                size=len(self.records),
+                batch_size=self.batch_size,
+                seed=self.seed,
+            )
+        return int(indices[slot])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Evaluation:
+    """The center of the image at every position, and nothing behind the last."""
+
+    records: Records
+    crop: Callable[[bytes], np.ndarray]
+    nothing: np.ndarray
+
+    def __call__(self, position: int) -> _Example:
+        if position >= len(self.records):
+            return _Example(self.nothing, 0, 0.0, -1)
+        try:
+            content, label = self.records[position]
+            return _Example(self.crop(content), label, 1.0, -1)
+        except (ValueError, OSError):
+            return _Example(self.nothing, 0, 0.0, position)
+
+
+def _training(
+    records: Records,
+    batch_size: int,
+    seed: int,
+    image_size: int,
+    scale: tuple[float, float],
+) -> _Training:
+    from hypersphere.data._decode import check_crop, random_resized_crop
+
+    check_crop(image_size, scale, (1.0, 1.0))
+    crop = functools.partial(random_resized_crop, image_size=image_size, scale=scale)
+    batch_indices(0, size=len(records), batch_size=batch_size, seed=seed)  # checks
+    return _Training(records, batch_size, seed, crop)
+
+
+def _stream(
+    examples: Callable[[int], _Example],
+    slots: _Slots,
+    steps: range,
+    *,
+    workers: int,
+    threads: int,
+) -> Stream:
+    """Decodes single images in parallel, and puts batches together in one thread."""
+    if workers < 0 or threads < 1:
+        raise ValueError(
+            f"`{slots.who}` needs `workers >= 0` and `threads >= 1`, got "
+            f"`workers={workers}` and `threads={threads}`."
+        )
+    grain = _grain()
+    threads = -(-threads // max(workers, 1))
+    elements = grain.MapDataset.range(steps.start * slots.rows, steps.stop * slots.rows)
+    dataset = (
+        elements.map(slots.position)
+        .map(examples)
+        .to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=threads, prefetch_buffer_size=_AHEAD_PER_THREAD * threads
+            )
+        )
+    )
+    if workers:
+        _mark_flags_as_parsed()
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=workers, per_worker_buffer_size=_AHEAD_PER_THREAD * threads
+            )
+        )
+    batches = dataset.batch(slots.rows, batch_fn=_batch)
+    ahead = grain.experimental.ThreadPrefetchIterDataset(
+        batches, prefetch_buffer_size=_BATCHES_AHEAD
+    )
+    return Stream(iter(ahead), workers=workers)
+
+
+def _batch(examples: Iterable[_Example]) -> Batch:
+    images, labels, weights, skipped = zip(*examples, strict=True)
+    return Batch(
+        np.stack(images),
+        np.array(labels, np.int32),
+        np.array(weights, np.float32),
+        np.array(skipped, np.int32),
+    )
+
+
+def _grain() -> Any:
+    try:
+        import grain
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Streams need the package `grain`, which is not installed. `pip install "
+            "'hypersphere-jax[train]'` brings it.",
+            name=error.name,
+        ) from error
+    return grain
+
+
+def _mark_flags_as_parsed() -> None:
+    """Grain reads absl's flags before it starts a worker, and fails without them."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

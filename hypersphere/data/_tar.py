@@ -1,0 +1,200 @@
+"""Sets in tar archives, in the layouts they are published in."""
+
+import contextlib
+from pathlib import Path
+
+from hypersphere.data._folder import EXTENSIONS
+from hypersphere.data._records import RecordSet
+from hypersphere.data._tar_index import Member, TarRecords, images, members
+
+_IMAGENET_TRAIN = "ILSVRC2012_img_train.tar"
+_IMAGENET_VAL = "ILSVRC2012_img_val.tar"
+_IMAGENET_LABELS = "imagenet_2012_validation_synset_labels.txt"
+_TEST_NAMES = ("test", "validation", "val")
+
+Labelled = list[tuple[str, Member]]  # each image's class, and the image
+
+
+def open_tar(path: str) -> RecordSet:
+    """Indexes uncompressed tar archives, whose images are then read at random.
+
+    Three layouts of the folder are known. Classes are sorted by name, and images keep
+    the order of the archives. What is no image file is ignored.
+
+    | in the folder | what the archives hold |
+    |---|---|
+    | `train.tar` and `test.tar`, `validation.tar` or `val.tar` | `CLASS/NAME.jpg` |
+    | `train/CLASS.tar` and `test/`, `validation/` or `val/` | images of one class |
+    | `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` | ImageNet as published |
+
+    All members `CLASS/NAME.jpg` of an archive may lie in one common folder. ImageNet's
+    validation labels come from `imagenet_2012_validation_synset_labels.txt` beside the
+    archives, one WordNet id per line in the order of the images' names, or else from
+    the list that TensorFlow Datasets ships.
+
+    Args:
+        path: The folder with the archives; `~` is the home folder.
+
+    Returns:
+        The encoded images and their labels. Pickles; reading keeps no file open.
+
+    Raises:
+        FileNotFoundError: If the folder, an archive or the validation labels are
+            missing.
+        ValueError: If an archive is compressed, damaged or laid out in another way, or
+            if training and test part differ in their classes.
+
+    Example:
+        >>> import io, pathlib, tarfile, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> for part in "train", "test":
+        ...     with tarfile.open(pathlib.Path(folder.name, f"{part}.tar"), "w") as tar:
+        ...         for name in "cat/0.png", "dog/0.png":
+        ...             member = tarfile.TarInfo(name)
+        ...             member.size = 3
+        ...             tar.addfile(member, io.BytesIO(b"..."))
+        >>> tars = open_tar(folder.name)
+        >>> tars.class_names, tars.train[1]
+        (('cat', 'dog'), Record(content=b'...', label=1))
+        >>> folder.cleanup()
+    """
+    who = f"tar:{path}"
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"`{who}` needs a folder of tar archives, got {root}, which "
+            f"{'is a file' if root.exists() else 'does not exist'}."
+        )
+    train, test = _find_parts(root, who)
+    class_names = _common_classes(train, test, who)
+    label = {name: index for index, name in enumerate(class_names)}
+    train_records, test_records = (
+        TarRecords.of(
+            [image for _, image in part], [label[class_name] for class_name, _ in part]
+        )
+        for part in (train, test)
+    )
+    return RecordSet(who, train_records, test_records, class_names)
+
+
+def _find_parts(root: Path, who: str) -> tuple[Labelled, Labelled]:
+    """Recognizes the layout and lists the images of both parts."""
+    if (root / _IMAGENET_TRAIN).exists():
+        train = _imagenet_train(root / _IMAGENET_TRAIN, who)
+        return train, _imagenet_val(root / _IMAGENET_VAL, who)
+    tests = [root / name for name in _TEST_NAMES]
+    for test in tests:
+        archive = test.with_suffix(".tar")
+        if (root / "train.tar").is_file() and archive.is_file():
+            train = _classes_inside(root / "train.tar", who)
+            return train, _classes_inside(archive, who)
+        if _class_tars(root / "train") and _class_tars(test):
+            return _classes_beside(root / "train", who), _classes_beside(test, who)
+    raise FileNotFoundError(
+        f"`{who}` needs `train.tar` and one of `test.tar`, `validation.tar` and "
+        "`val.tar`, or folders of those names with one tar per class, or "
+        f"`{_IMAGENET_TRAIN}` and `{_IMAGENET_VAL}`, got "
+        f"{', '.join(sorted(child.name for child in root.iterdir())[:8]) or 'nothing'} "
+        f"in {root}. Unpack compressed archives once, for example by `gunzip`."
+    )
+
+
+def _class_tars(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[!.]*.tar"), key=lambda path: path.name)
+
+
+def _classes_inside(archive: Path, who: str) -> Labelled:
+    """Images of an archive whose folders are the classes."""
+    found: Labelled = []
+    tops: dict[tuple[str, ...] | None, str] = {}  # each with an image in it
+    for image in images(archive, who):
+        *folders, _ = (part for part in image.name.split("/") if part != ".")
+        tops.setdefault(tuple(folders[:-1]) if folders else None, image.name)
+        found.append((folders[-1] if folders else "", image.member))
+    if len(tops) != 1 or None in tops:
+        raise ValueError(
+            f"`{who}` needs members called CLASS/NAME, all of them in one common "
+            f"folder or in none, got {' and '.join(list(tops.values())[:3]) or 'none'} "
+            f"in {archive}."
+        )
+    return found
+
+
+def _classes_beside(folder: Path, who: str) -> Labelled:
+    """Images of a folder with one archive per class."""
+    return [
+        labelled
+        for archive in _class_tars(folder)
+        for labelled in _one_class(archive, archive.stem, who)
+    ]
+
+
+def _imagenet_train(archive: Path, who: str) -> Labelled:
+    """Images of a tar of one tar per class."""
+    tars = [
+        (member.name.rpartition("/")[2].removesuffix(".tar"), member.offset_data)
+        for member in members(archive, who)
+        if member.isreg() and member.name.endswith(".tar")
+    ]
+    return [
+        labelled
+        for class_name, start in tars
+        for labelled in _one_class(archive, class_name, who, start=start)
+    ]
+
+
+def _one_class(archive: Path, class_name: str, who: str, *, start: int = 0) -> Labelled:
+    found = [(class_name, image.member) for image in images(archive, who, start=start)]
+    if not found:
+        raise ValueError(
+            f"`{who}` needs image files ({', '.join(sorted(EXTENSIONS))}) of every "
+            f"class, got none of {class_name} in {archive}."
+        )
+    return found
+
+
+def _imagenet_val(archive: Path, who: str) -> Labelled:
+    """Images of a flat archive; their labels are listed in the order of their names."""
+    found = list(images(archive, who))
+    path = _imagenet_labels(archive.parent, who)
+    labels = path.read_text(encoding="utf-8").split()
+    if len(labels) != len(found):
+        raise ValueError(
+            f"`{who}` needs one line of {path} per image of {archive}, got "
+            f"{len(labels):,} lines and {len(found):,} images."
+        )
+    names = sorted(image.name for image in found)
+    class_of = dict(zip(names, labels, strict=True))
+    return [(class_of[image.name], image.member) for image in found]
+
+
+def _imagenet_labels(root: Path, who: str) -> Path:
+    """The list beside the archives, or else the one in TensorFlow Datasets."""
+    beside = root / _IMAGENET_LABELS
+    if beside.is_file():
+        return beside
+    with contextlib.suppress(ModuleNotFoundError):
+        import tensorflow_datasets as tfds
+
+        folder = Path(tfds.core.tfds_path("datasets/imagenet2012"))
+        shipped = folder / "validation_labels.txt"
+        if shipped.is_file():
+            return shipped
+    raise FileNotFoundError(
+        f"`{who}` needs {beside}, one WordNet id (n01440764) per line in the order of "
+        "the validation images' names; no installed TensorFlow Datasets brings it. The "
+        "numbers in `ILSVRC2012_validation_ground_truth.txt` count the classes in "
+        "another order and cannot stand in."
+    )
+
+
+def _common_classes(train: Labelled, test: Labelled, who: str) -> tuple[str, ...]:
+    """Names of the classes, sorted; both parts need the same."""
+    known, tested = ({name for name, _ in part} for part in (train, test))
+    if known != tested:
+        raise ValueError(
+            f"`{who}` needs the same classes to train and to test, got "
+            f"{sorted(tested - known)[:8] or 'none'} only in the test part and "
+            f"{sorted(known - tested)[:8] or 'none'} only in the training part."
+        )
+    return tuple(sorted(known))

@@ -1,0 +1,143 @@
+"""Where the members of a tar archive lie, and reading them there."""
+
+import dataclasses
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+from hypersphere.data._folder import EXTENSIONS
+from hypersphere.data._records import Record
+
+_PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz"}
+_BLOCK = 512  # bytes; headers and the end mark of a tar are blocks of this size
+
+
+class Member(NamedTuple):
+    """The place of a file: its archive, and bytes from the archive's beginning."""
+
+    archive: str
+    header: int
+    content: int
+    size: int
+
+
+class NamedMember(NamedTuple):
+    """A file in an archive, by its name there."""
+
+    name: str
+    member: Member
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TarRecords:
+    """Labelled images at known places in archives.
+
+    Attributes:
+        archives: The archives' paths.
+        places: int64 of shape (n, 4): the archive's index, the bytes at which header
+            and content start, and how many bytes the content has.
+        labels: int32 of shape (n,), the index of each image's class.
+    """
+
+    archives: tuple[str, ...]
+    places: Int64[np.ndarray, "n 4"]
+    labels: Int32[np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, images: Sequence[Member], labels: Sequence[int]) -> "TarRecords":
+        """Packs the places: a million images take 36 MB."""
+        archives = tuple(dict.fromkeys(image.archive for image in images))
+        number = {archive: index for index, archive in enumerate(archives)}
+        places = [(number[image.archive], *image[1:]) for image in images]
+        return cls(archives, np.array(places, np.int64), np.array(labels, np.int32))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Record:
+        """Reads one image; opens the archive anew, so that no descriptor is kept."""
+        archive, _, start, size = self.places[index].tolist()
+        descriptor = os.open(self.archives[archive], os.O_RDONLY)
+        try:
+            content = os.pread(descriptor, size, start)
+        finally:
+            os.close(descriptor)
+        if len(content) != size:
+            raise ValueError(
+                f"Reading {self.archives[archive]} needs {size} bytes from byte "
+                f"{start} on, got {len(content)}. The file has changed since it was "
+                "opened; open it again."
+            )
+        return Record(content, int(self.labels[index]))
+
+    def name(self, index: int) -> str:
+        """The archive's path, a slash and the member's name."""
+        archive, header, _, _ = self.places[index].tolist()
+        path = self.archives[archive]
+        with open(path, "rb") as file:  # a million names would take too much memory
+            file.seek(header)
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                member = tar.next()
+        return f"{path}/{member.name if member else header}"
+
+
+def images(archive: Path, who: str, *, start: int = 0) -> Iterator[NamedMember]:
+    """The image files of a tar that begins at a byte of a file; no hidden ones."""
+    for member in members(archive, who, start=start):
+        parts = [part for part in member.name.split("/") if part != "."]
+        ending = os.path.splitext(member.name)[1].lower()
+        hidden = any(part.startswith(".") for part in parts)
+        if hidden or member.isdir() or ending not in EXTENSIONS:
+            continue
+        if not member.isreg() or member.issparse():
+            raise ValueError(
+                f"`{who}` needs images stored as plain files, got {member.name} in "
+                f"{archive}, which is a link or sparse. Pack the archive again with "
+                "`tar --dereference --hard-dereference`."
+            )
+        place = Member(str(archive), member.offset, member.offset_data, member.size)
+        yield NamedMember(member.name, place)
+
+
+def members(archive: Path, who: str, *, start: int = 0) -> Iterator[tarfile.TarInfo]:
+    """All members of the tar that begins at a byte of a file, up to its end mark."""
+    _check_uncompressed(archive, who)
+    with open(archive, "rb") as file:
+        file.seek(start)
+        try:
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                while member := tar.next():
+                    # Or it would keep every one.
+                    tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
+                    yield member
+                end = tar.offset
+        except (tarfile.TarError, EOFError) as error:
+            raise _damaged(archive, str(error), who) from error
+        # At a broken header, `tarfile` stops as if the archive ended there.
+        if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
+            raise _damaged(archive, f"no header and no end mark at byte {end}", who)
+
+
+def _check_uncompressed(archive: Path, who: str) -> None:
+    if not archive.is_file():
+        raise FileNotFoundError(f"`{who}` needs the file {archive}, which is missing.")
+    with open(archive, "rb") as file:
+        beginning = file.read(8)
+    for mark, program in _PACKED.items():
+        if beginning.startswith(mark):
+            raise ValueError(
+                f"`{who}` needs uncompressed archives, got {archive}, in which nothing "
+                f"can be read by position. Unpack it once with `{program}`."
+            )
+
+
+def _damaged(archive: Path, what: str, who: str) -> ValueError:
+    return ValueError(
+        f"`{who}` needs whole tar archives, got {archive}, which is cut off, damaged "
+        f"or no tar ({what}). Fetch it again."
+    )

@@ -1,0 +1,273 @@
+"""Where batches come from: a set on the device, or a stream of decoded images."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jax.sharding import Mesh
+
+from hypersphere import data
+from hypersphere.training import _mesh
+from hypersphere.training._config import TrainConfig
+from hypersphere.training._program import Pool
+from hypersphere.training._validate import STREAMED
+
+Say = Callable[[str], None]
+_AHEAD = 2  # batches that are sent to the devices before they are needed
+
+
+class Judged(NamedTuple):
+    """A batch of an evaluation.
+
+    Attributes:
+        pool: Images and labels.
+        order: Which of them, or None for all.
+        weights: float32 (batch,), 0 for what only fills the batch.
+    """
+
+    pool: Pool
+    order: np.ndarray | None
+    weights: Any
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Images to evaluate on, each exactly once."""
+
+    def __iter__(self) -> Iterator[Judged]:
+        """The batches, all of one shape."""
+        ...
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """The data of a run."""
+
+    facts: dict[str, Any]
+    """Name, sizes, image shape and classes: what must not change on a resume."""
+    class_names: tuple[str, ...]
+
+    def take(self, position: int, count: int) -> tuple[Pool, np.ndarray | None]:
+        """The batches from a position on: a pool, and which of it, (count, batch)."""
+        ...
+
+    def split(self, name: str) -> Split:
+        """`test`, or `train`: as many training images, as they are."""
+        ...
+
+    def close(self) -> None:
+        """Ends threads and processes."""
+        ...
+
+
+def make_feed(config: TrainConfig, mesh: Mesh, say: Say, source: str = "") -> Feed:
+    """The data that a config names, or those of another source."""
+    c = config.data
+    source = source or c.source
+    if c.stream and source.startswith(STREAMED):
+        records = data.open_records(
+            source,
+            data_dir=c.data_dir,
+            test_fraction=c.test_fraction,
+            seed=config.seed,
+        )
+        return Streamed(records, config, mesh, say)
+    dataset = data.load(
+        source,
+        data_dir=c.data_dir,
+        image_size=c.image_size,
+        test_fraction=c.test_fraction,
+        seed=config.seed,
+    )
+    return Resident(dataset, config, mesh)
+
+
+class Resident:
+    """A set that lies, as uint8, whole on every device."""
+
+    def __init__(self, dataset: data.Dataset, config: TrainConfig, mesh: Mesh):
+        self._dataset, self._config, self._mesh = dataset, config, mesh
+        self._size = len(dataset.train.labels)
+        data.check_batch_size(config.batch_size, self._size)
+        self._pools: dict[str, Pool] = {}
+        self.class_names = dataset.class_names
+        self.facts = {
+            "name": dataset.name,
+            "image_shape": list(dataset.image_shape),
+            "num_classes": dataset.num_classes,
+            "train": self._size,
+            "test": len(dataset.test.labels),
+        }
+
+    def take(self, position: int, count: int) -> tuple[Pool, np.ndarray]:
+        """The training images, and the order of the batches from a position on."""
+        indices = [
+            data.batch_indices(
+                position + i,
+                size=self._size,
+                batch_size=self._config.batch_size,
+                seed=self._config.seed,
+            )
+            for i in range(count)
+        ]
+        return self._pool("train"), np.stack(indices)
+
+    def split(self, name: str) -> "_ResidentSplit":
+        """All test images, or as many of the training images."""
+        size = min(self.facts["test"], self.facts[name])
+        return _ResidentSplit(self._pool(name), size, _eval_size(self, size))
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def _pool(self, name: str) -> Pool:
+        if name not in self._pools:
+            part = getattr(self._dataset, name)
+            self._pools[name] = tuple(_mesh.everywhere(self._mesh, tuple(part)))
+        return self._pools[name]
+
+
+class _ResidentSplit(NamedTuple):
+    pool: Pool
+    size: int
+    batch_size: int
+
+    def __iter__(self) -> Iterator[Judged]:
+        for indices, weights in data.eval_batches(self.size, self.batch_size):
+            yield Judged(self.pool, indices, weights)
+
+
+class Streamed:
+    """A set whose images are decoded while the device computes."""
+
+    def __init__(
+        self, records: data.RecordSet, config: TrainConfig, mesh: Mesh, say: Say
+    ):
+        self._records, self._config, self._mesh = records, config, mesh
+        self._say = say
+        data.check_batch_size(config.batch_size, len(records.train))
+        self._stream: Any = None
+        self._ahead: collections.deque[Pool] = collections.deque()
+        self._next = -1
+        self._bad: dict[str, set[int]] = {"train": set(), "test": set()}
+        self.class_names = records.class_names
+        size = config.data.image_size
+        self.facts = {
+            "name": records.name,
+            "image_shape": [size, size, 3],
+            "num_classes": records.num_classes,
+            "train": len(records.train),
+            "test": len(records.test),
+        }
+
+    def take(self, position: int, count: int) -> tuple[Pool, None]:
+        """The batch of a position; the next ones are sent ahead."""
+        if count != 1:
+            raise ValueError(f"A stream gives one batch at a time, not {count}.")
+        if position != self._next:
+            self._start(position)
+        self._next = position + 1
+        while len(self._ahead) <= _AHEAD:
+            batch = next(self._stream, None)
+            if batch is None:
+                break
+            self._ahead.append(self._sent(batch, "train"))
+        return self._ahead.popleft(), None
+
+    def split(self, name: str) -> "_StreamedSplit":
+        """All test images, or as many of the training images."""
+        return _StreamedSplit(self, name)
+
+    def judged(self, name: str) -> Iterator[Judged]:
+        """The batches of an evaluation."""
+        records = getattr(self._records, name)
+        size = min(self.facts["test"], self.facts[name])
+        batch_size = _eval_size(self, size)
+        stream = data.eval_stream(
+            records if size == len(records) else _First(records, size),
+            batch_size=batch_size,
+            image_size=self._config.data.image_size,
+            crop_fraction=self._config.data.crop_fraction,
+            share=_mesh.local_rows(self._mesh, batch_size),
+            threads=self._config.data.threads,
+        )
+        with stream:
+            for batch in stream:
+                weights = _mesh.to_batch(self._mesh, batch.weights, batch_size)
+                yield Judged(self._sent(batch, name, batch_size), None, weights)
+
+    def close(self) -> None:
+        """Ends the threads and processes that decode."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _start(self, position: int) -> None:
+        self.close()
+        self._ahead.clear()
+        c = self._config
+        self._stream = data.train_batches(
+            self._records.train,
+            batch_size=c.batch_size,
+            seed=c.seed,
+            image_size=c.data.image_size,
+            scale=(c.data.min_crop, 1.0),
+            start=position,
+            stop=position + c.steps,
+            share=_mesh.local_rows(self._mesh, c.batch_size),
+            workers=c.data.workers,
+            threads=c.data.threads,
+        )
+
+    def _sent(self, batch: data.Batch, name: str, size: int = 0) -> Pool:
+        self._count_bad(name, batch.skipped[batch.skipped >= 0])
+        size = size or self._config.batch_size
+        images = _mesh.to_batch(self._mesh, batch.images, size)
+        return images, _mesh.to_batch(self._mesh, batch.labels, size)
+
+    def _count_bad(self, name: str, skipped: np.ndarray) -> None:
+        records, bad = getattr(self._records, name), self._bad[name]
+        for index in sorted(set(skipped.tolist()) - bad):
+            bad.add(index)
+            self._say(f"Left out, cannot be decoded: {records.name(index)}")
+        most = self._config.data.max_bad * len(records)
+        if len(bad) > most:
+            raise ValueError(
+                f"{len(bad)} of the {len(records):,} images of {self._records.name}, "
+                f"{name}, cannot be decoded, more than `config.data.max_bad="
+                f"{self._config.data.max_bad}` of them. Mend the set, or allow more."
+            )
+
+
+class _StreamedSplit(NamedTuple):
+    feed: Streamed
+    name: str
+
+    def __iter__(self) -> Iterator[Judged]:
+        return self.feed.judged(self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _First:
+    """The first records of others."""
+
+    records: data.Records
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: Any) -> data.Record:
+        return self.records[index]
+
+    def name(self, index: int) -> str:
+        return self.records.name(index)
+
+
+def _eval_size(feed: Any, size: int) -> int:
+    """Images per batch of an evaluation, as many on every device."""
+    devices = _mesh.batch_devices(feed._mesh)
+    wanted = min(feed._config.eval_batch_size, size)
+    return -(-wanted // devices) * devices

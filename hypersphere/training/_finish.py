@@ -1,0 +1,120 @@
+"""What a run leaves at its end: arrays, pictures, and its result."""
+
+import io
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+from flax import nnx
+
+from hypersphere import __version__
+from hypersphere.training._config import TrainConfig
+from hypersphere.training._distributed import is_first
+from hypersphere.training._feed import Feed, Split
+from hypersphere.training._logging import make_console, show_summary, write_atomically
+from hypersphere.training._program import Program
+from hypersphere.training._run import Run
+from hypersphere.training._step import TrainState
+
+Result = dict[str, Any]
+
+_DRAWN = 5_000  # examples whose features are kept
+
+
+def finish(
+    config: TrainConfig, folder: Path, run: Run, feed: Feed, program: Program
+) -> Result:
+    """Writes the arrays, pictures and result of a trained model."""
+    split = feed.split("test")
+    test = run.last_test or run.evaluate(split)
+    state = run.state
+    features, labels = _features(program, state, split)
+    whole = program.everywhere(state._replace(optimizer=()))
+    model = program.task.model(whole)
+    result = {
+        "test_accuracy": test["accuracy"],
+        "test_loss": test["loss"],
+        "steps": run.step,
+        **run.timing(),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "seed": config.seed,
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "versions": {
+            "hypersphere": __version__,
+            "jax": jax.__version__,
+            "flax": flax.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    if is_first():
+        arrays = {
+            "features": features,
+            "labels": labels,
+            "class_names": np.array(feed.class_names),
+            "centres": np.asarray(model.head.kernel[...]),
+        }
+        _write_arrays(folder / "features.npz", arrays)
+        _write_arrays(folder / "kernels.npz", _kernels(model))
+        text = json.dumps(result, indent=2) + "\n"
+        write_atomically(folder / "result.json", text.encode())
+        _show(folder, result)
+    return result
+
+
+def _show(folder: Path, result: Result) -> None:
+    from hypersphere import viz  # matplotlib takes a while to import
+
+    console = make_console()
+    try:
+        pictures = viz.draw(folder)
+    except (ValueError, OSError) as error:
+        pictures = []
+        console.print(f"No pictures: {error} Once it is mended, they are drawn by")
+        console.print(f"python -m hypersphere.viz {folder}")
+    show_summary(console, result, folder, pictures)
+
+
+def _features(
+    program: Program, state: TrainState, split: Split
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the head sees of the first examples, and their labels."""
+    features, labels, count = [], [], 0
+    for pool, order, weights in split:
+        found, which, given = jax.device_get(
+            (
+                program.features(state, pool, order),
+                program.everywhere(pool[1] if order is None else pool[1][order]),
+                program.everywhere(weights),
+            )
+        )
+        real = given > 0
+        features.append(found[real])
+        labels.append(which[real])
+        count += int(real.sum())
+        if count >= _DRAWN:
+            break
+    return np.concatenate(features)[:_DRAWN], np.concatenate(labels)[:_DRAWN]
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    savez: Any = np.savez  # its annotation takes an array for a flag
+    savez(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())
+
+
+def _kernels(model: nnx.Module) -> dict[str, np.ndarray]:
+    """The kernels of all convolutions, in the order in which they are applied."""
+    found = {
+        path: np.asarray(module.kernel[...])
+        for path, module in nnx.iter_modules(model)
+        if isinstance(module, nnx.Conv)
+    }
+    in_order = sorted(found, key=lambda path: (-len(path), path))  # stages come first
+    return {".".join(map(str, path)): found[path] for path in in_order}

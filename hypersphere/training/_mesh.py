@@ -1,0 +1,175 @@
+"""The devices of a run, and which part of an array lies on which."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+
+from hypersphere._select import dotted, matches
+from hypersphere.training._config import MeshConfig
+
+AXES = ("data", "fsdp", "model")
+BATCH = ("data", "fsdp")  # the axes over which the examples of a batch are divided
+
+
+def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
+    """The devices as an array with the axes `data`, `fsdp` and `model`."""
+    devices = jax.devices() if devices is None else devices
+    sizes = [config.data, config.fsdp, config.model]
+    known = config.fsdp * config.model
+    if config.data == -1 and len(devices) % known == 0:
+        sizes[0] = len(devices) // known
+    if math.prod(sizes) != len(devices):
+        raise ValueError(
+            "`config.mesh` needs data x fsdp x model to be the number of devices, "
+            f"{len(devices)}, got {' x '.join(map(str, sizes))}. Leave "
+            "`config.mesh.data` at -1 and choose `fsdp` and `model` whose product "
+            f"divides {len(devices)}."
+        )
+    return jax.make_mesh(
+        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
+    )
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
+    """Raises unless every device gets as many examples of every part of a batch."""
+    parts = batch_devices(mesh) * accumulate
+    if batch_size % parts:
+        lower = batch_size // parts * parts
+        near = f"{lower} or {lower + parts}" if lower else str(parts)
+        raise ValueError(
+            f"`config.batch_size` needs to be a multiple of {parts}, the "
+            f"{batch_devices(mesh)} devices over which a batch is divided times "
+            f"`config.accumulate={accumulate}`, got {batch_size}. Use {near}."
+        )
+
+
+def batch_devices(mesh: Mesh) -> int:
+    """Over how many devices a batch is divided."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """All of an array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def divided(mesh: Mesh) -> NamedSharding:
+    """The examples of a batch, its first axis, over the devices."""
+    return NamedSharding(mesh, P(BATCH))
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, int]:
+    """This process's share of a batch: which one, of how many equal ones."""
+    places = divided(mesh).addressable_devices_indices_map((batch_size,))
+    rows = [index[0].indices(batch_size) for index in places.values() if index]
+    first, last = min(row[0] for row in rows), max(row[1] for row in rows)
+    return first // (last - first), batch_size // (last - first)
+
+
+def to_batch(mesh: Mesh, local: np.ndarray, batch_size: int) -> jax.Array:
+    """A batch over all devices, from the rows that this process has of it."""
+    shape = (batch_size, *local.shape[1:])
+    return jax.make_array_from_process_local_data(divided(mesh), local, shape)
+
+
+def everywhere(mesh: Mesh, tree: Any) -> Any:
+    """Arrays that every process has, on every device."""
+    place = replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(x.shape, place, lambda index: x[index]),
+        tree,
+    )
+
+
+def parse_rule(rule: str) -> tuple[str, tuple[str, ...]]:
+    """The pattern of a rule, and its axes.
+
+    Raises:
+        ValueError: If the rule is not `PATTERN: AXES`, or names an unknown axis.
+    """
+    pattern, colon, axes = (part.strip() for part in rule.partition(":"))
+    words = tuple(axes.split())
+    if not colon or not pattern or not words or (set(words) - {*AXES, "-", "auto"}):
+        raise ValueError(
+            "`config.mesh.rules` needs `PATTERN: AXES`, with `auto` or one of "
+            f"{', '.join(AXES)} and `-` per dimension, such as `head.kernel: - model`, "
+            f"got {rule!r}."
+        )
+    return pattern, words
+
+
+def spec_of(
+    path: tuple[Any, ...], shape: tuple[int, ...], mesh: Mesh, rules: tuple[str, ...]
+) -> P:
+    """How a parameter is divided: by the first rule that fits its path."""
+    fitting = (rule for rule in map(parse_rule, rules) if matches(rule[0], path))
+    pattern, axes = next(fitting, ("", ()))
+    if not axes:
+        return P()
+    if axes == ("auto",):
+        return _largest(shape, mesh)
+    if len(axes) != len(shape):
+        raise ValueError(
+            f"`config.mesh.rules` has {len(axes)} axes for {pattern!r}, and "
+            f"{dotted(path)} has {len(shape)} dimensions, {shape}. Write one axis, or "
+            "`-`, for each."
+        )
+    for size, axis in zip(shape, axes, strict=True):
+        if axis != "-" and size % mesh.shape[axis]:
+            raise ValueError(
+                f"`config.mesh.rules` divides {dotted(path)} of shape {shape} over "
+                f"{axis}={mesh.shape[axis]}, which does not divide {size}. Choose "
+                f"another `config.mesh.{axis}`, or a rule for {dotted(path)!r}."
+            )
+    return P(*(None if axis == "-" else axis for axis in axes))
+
+
+def _largest(shape: tuple[int, ...], mesh: Mesh) -> P:
+    """The largest dimension over `fsdp`; vectors and what cannot be divided stay."""
+    whole = [
+        i
+        for i in range(len(shape))
+        if len(shape) > 1 and not shape[i] % mesh.shape["fsdp"]
+    ]
+    if not whole or mesh.shape["fsdp"] == 1:
+        return P()
+    chosen = max(whole, key=lambda i: shape[i])
+    return P(*("fsdp" if i == chosen else None for i in range(len(shape))))
+
+
+def without_fsdp(spec: P) -> P:
+    """How a parameter lies while it is used: whole, but for the axis `model`."""
+    return P(*(None if axis == "fsdp" else axis for axis in spec))
+
+
+def state_shardings(state: Any, mesh: Mesh, rules: tuple[str, ...]) -> Any:
+    """A sharding per array; what mirrors the parameters is divided as they are.
+
+    Args:
+        state: The shapes of a state that has the field `params`.
+        mesh: The devices.
+        rules: `PATTERN: AXES` for the parameters.
+
+    Returns:
+        The same tree, of shardings.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(state.params)
+    specs = {
+        (keys, leaf.shape): spec_of(names(keys), leaf.shape, mesh, rules)
+        for keys, leaf in flat
+    }
+
+    def place(keys: Any, leaf: Any) -> NamedSharding:
+        endings = ((keys[i:], leaf.shape) for i in range(len(keys)))
+        spec = next((specs[end] for end in endings if end in specs), P())
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(place, state)
+
+
+def names(keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The path of a leaf in nested dictionaries."""
+    return tuple(key.key for key in keys)

@@ -1,0 +1,91 @@
+"""The compiled functions of a run."""
+
+from typing import Any
+
+import jax
+
+from hypersphere.training import _mesh
+from hypersphere.training._step import Metrics, Task, TrainState
+
+Pool = tuple[jax.Array, jax.Array]
+"""Images, uint8 of shape (n, height, width, channels), and labels, int32 (n,)."""
+
+
+class Program:
+    """A task, compiled for its devices: one program for one device and for many.
+
+    A batch is either a pool of its own (`order` None), or the part of a pool that
+    `order` says.
+
+    Args:
+        task: What is computed.
+
+    Attributes:
+        task: The same.
+        template: The state's shapes, dtypes and places.
+        init: () -> the state at step zero.
+        train: (state, pool, order of shape (steps, batch)) -> the state after these
+            steps, and metrics of shape (steps,). The state is donated.
+        judge: (state, pool, order of shape (batch,), weights) -> weighted sums.
+        features: (state, pool, order) -> what the head sees, on every device.
+        everywhere: any arrays -> the same, whole on every device.
+    """
+
+    def __init__(self, task: Task):
+        self.task = task
+        shapes = jax.eval_shape(task.init)
+        places = _mesh.state_shardings(shapes, task.mesh, task.config.mesh.rules)
+        whole = _mesh.replicated(task.mesh)
+        self.template = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=place
+            ),
+            shapes,
+            places,
+        )
+        self.init = jax.jit(task.init, out_shardings=places)
+        self.train = jax.jit(
+            self._train, donate_argnums=0, out_shardings=(places, whole)
+        )
+        self.judge = jax.jit(self._judge, out_shardings=whole)
+        self.features = jax.jit(self._features, out_shardings=whole)
+        self.everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
+
+    def flops(self, state: TrainState, pool: Pool, order: Any) -> float:
+        """Floating-point operations of one step, as XLA counts them; 0 if unknown."""
+        first = order if order is None else order[:1]
+        cost = self.train.lower(state, pool, first).cost_analysis()
+        return float((cost or {}).get("flops", 0.0))
+
+    def _train(
+        self, state: TrainState, pool: Pool, order: jax.Array | None
+    ) -> tuple[TrainState, Metrics]:
+        if order is None or len(order) == 1:  # loops are slow on a CPU
+            batch = self._batch(pool, None if order is None else order[0])
+            state, metrics = self.task.update(state, *batch)
+            return state, jax.tree.map(lambda value: value[None], metrics)
+        return jax.lax.scan(
+            lambda carry, chosen: self.task.update(carry, *self._batch(pool, chosen)),
+            state,
+            order,
+        )
+
+    def _judge(
+        self,
+        state: TrainState,
+        pool: Pool,
+        order: jax.Array | None,
+        weights: jax.Array,
+    ) -> Metrics:
+        return self.task.judge(state, *self._batch(pool, order), weights)
+
+    def _features(
+        self, state: TrainState, pool: Pool, order: jax.Array | None
+    ) -> jax.Array:
+        return self.task.features(state, self._batch(pool, order)[0])
+
+    def _batch(self, pool: Pool, order: jax.Array | None) -> Pool:
+        """The examples that are meant, divided over the devices."""
+        batch = pool if order is None else jax.tree.map(lambda x: x[order], pool)
+        divided = _mesh.divided(self.task.mesh)
+        return jax.lax.with_sharding_constraint(batch, divided)

@@ -1,0 +1,143 @@
+"""Whether the numbers of a config make sense, before anything is loaded or compiled."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from hypersphere.training._config import TrainConfig
+from hypersphere.training._config_text import flat
+from hypersphere.training._durations import parse_evaluator
+from hypersphere.training._mesh import parse_rule
+
+STREAMED = ("tfds:", "folder:", "tar:")
+"""How sources begin that can be read one image at a time."""
+
+
+def choose(who: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The entry of a table, or a message that lists them all."""
+    if name not in table:
+        close = difflib.get_close_matches(name, table, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(
+            f"`config.{who}` needs one of {', '.join(map(repr, table))}, got "
+            f"{name!r}.{hint}"
+        )
+    return table[name]
+
+
+def check(config: TrainConfig) -> None:
+    """Raises where a field is out of its range, before anything is loaded."""
+    fields = flat(config)
+    for name, least in _AT_LEAST.items():
+        if not least <= fields[name] < float("inf"):
+            raise ValueError(
+                f"`config.{name}` must be at least {least}, got {fields[name]!r}."
+            )
+    for name, (low, high, brackets) in _BETWEEN.items():
+        value = fields[name]
+        is_open = (brackets[0] == "(" and value == low) or (
+            brackets[1] == ")" and value == high
+        )
+        if not low <= value <= high or is_open:
+            until = (
+                "positive"
+                if high == _INFINITE
+                else f"in {brackets[0]}{low}, {high}{brackets[1]}"
+            )
+            raise ValueError(f"`config.{name}` must be {until}, got {value!r}.")
+    choose(
+        "guard.full_disk", config.guard.full_disk, dict.fromkeys(("stop", "continue"))
+    )
+    for rule in config.mesh.rules:
+        parse_rule(rule)
+    for text in config.evaluators:
+        parse_evaluator(text)
+    _check_profile(config.profile)
+    if config.model.feature_dim == 1:
+        raise ValueError(
+            "`config.model.feature_dim` must be at least 2, or 0 for the network's own "
+            "length: one number has no angle."
+        )
+    _check_stream(config)
+    _refuse_ignored(config)
+
+
+_INFINITE = float("inf")
+
+_AT_LEAST = {
+    "batch_size": 1, "eval_batch_size": 1, "accumulate": 1, "seed": 0, "keep": 1,
+    "keep_best": 0, "patience": 0, "max_steps_per_call": 1,
+    "data.image_size": 0, "data.pad": 0, "data.threads": 0, "data.workers": 0,
+    "data.rand_layers": 0, "data.mixup": 0, "data.cutmix": 0,
+    "model.feature_dim": 0, "loss.floor": 0, "loss.margin": 1,
+    "optim.orthogonality": 0, "optim.l2": 0, "optim.weight_decay": 0,
+    "optim.clip_norm": 0, "optim.unit_norm_every": 0,
+    "mesh.data": -1, "mesh.fsdp": 1, "mesh.model": 1,
+    "guard.max_skipped": 0, "guard.spike": 0, "guard.window": 2, "guard.max_rewinds": 0,
+}  # fmt: skip
+
+_BETWEEN = {
+    "data.std": (0, _INFINITE, "()"),
+    "data.min_crop": (0, 1, "(]"),
+    "data.crop_fraction": (0, 1, "(]"),
+    "data.max_bad": (0, 1, "[]"),
+    "data.rand_magnitude": (0, 10, "[]"),
+    "data.erase": (0, 1, "[]"),
+    "model.momentum": (0, 1, "[)"),
+    "model.epsilon": (0, _INFINITE, "()"),
+    "model.dropout": (0, 1, "[)"),
+    "loss.label_smoothing": (0, 1, "[)"),
+    "optim.learning_rate": (0, _INFINITE, "()"),
+    "optim.factor": (0, _INFINITE, "()"),
+    "optim.power": (0, _INFINITE, "()"),
+    "optim.momentum": (0, 1, "[)"),
+    "optim.ema": (0, 1, "[)"),
+}
+
+
+def _check_profile(profile: tuple[int, ...]) -> None:
+    if profile and not (len(profile) == 2 and 1 <= profile[0] <= profile[1]):
+        raise ValueError(
+            "`config.profile` must be the first and the last step, counted from 1, or "
+            f"empty, got {profile!r}."
+        )
+
+
+def _check_stream(config: TrainConfig) -> None:
+    """Raises where a streamed set lacks what makes its images one size."""
+    if not config.data.stream:
+        return
+    source = config.data.source
+    if not source.startswith(STREAMED):
+        raise ValueError(
+            f"`config.data.stream` needs a source that starts with "
+            f"{', '.join(STREAMED)}, got {source!r}. Leave it at False: that set fits "
+            "on the device."
+        )
+    if not config.data.image_size:
+        raise ValueError(
+            "`config.data.stream` needs `config.data.image_size`, the side of a crop in "
+            "pixels, such as 224, got 0."
+        )
+
+
+def _refuse_ignored(config: TrainConfig) -> None:
+    """Raises where a field is set that the others leave without effect."""
+    loss, model = config.loss, config.model
+    has_margin = loss.name in ("ga_softmax", "a_softmax")
+    ignored = {
+        "model.norm_features": model.norm_features and not model.batch_norm,
+        "loss.anneal": loss.anneal and not has_margin,
+        "loss.label_smoothing": loss.label_smoothing and has_margin,
+        "loss.floor": loss.floor and has_margin,
+        "loss.similarity": loss.similarity and loss.name in ("softmax", "a_softmax"),
+    }
+    if config.compare:  # the losses that are compared share one set of fields
+        return
+    for name, is_ignored in ignored.items():
+        if is_ignored:
+            raise ValueError(
+                f"`config.{name}` has no effect with `config.loss.name={loss.name!r}` "
+                f"and `config.model.batch_norm={model.batch_norm}`. Leave it at its "
+                "default."
+            )

@@ -1,0 +1,92 @@
+"""What `train.py` does with its flags."""
+
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from hypersphere.training._cache import use_compilation_cache
+from hypersphere.training._config import TrainConfig
+from hypersphere.training._config_text import check_command_line, describe, to_json
+from hypersphere.training._distributed import join
+from hypersphere.training._dry_run import dry_run
+from hypersphere.training._durations import Duration
+from hypersphere.training._loop import resolved, train
+from hypersphere.training._stop import StoppedError
+
+
+class _DurationParser(flags.ArgumentParser):
+    """Steps as a number, anything else as it is; `resolve` checks it later."""
+
+    syntactic_help = "steps, or a number and a unit: '5 epochs', '2.5%'"
+
+    def parse(self, argument: int | str) -> int | str:
+        text = str(argument)
+        return int(text) if text.isdecimal() else text
+
+
+def parse(arguments: list[str]) -> list[str]:
+    """Parses a command line, after a check that names what a misspelt field is near to.
+
+    Args:
+        arguments: The words of the command line, the program's name first.
+
+    Returns:
+        The words that are no flags.
+
+    Raises:
+        SystemExit: With one line, if the command line or the config file is wrong.
+    """
+    config_flags.register_flag_parser_for_type(Duration, _DurationParser())
+    shown = ("--config.print", "-config.print")
+    words = ["--print_config" if word in shown else word for word in arguments]
+    sys.argv[:] = words  # where ml_collections looks for the fields that are set
+    try:
+        check_command_line(words)
+        return app.parse_flags_with_usage(words)
+    except (ValueError, OSError, TypeError, AttributeError) as error:
+        raise SystemExit(f"train.py: {describe(error)}") from error
+
+
+def run(config: TrainConfig, values: Any) -> int | str:
+    """Trains a config, or shows what it would be.
+
+    Args:
+        config: The config.
+        values: The flags of `train.py`.
+
+    Returns:
+        The exit status: 0, `RESUME_STATUS` after a signal, 130 after Ctrl-C; or, for a
+        mistake, the one line that says which.
+    """
+    if not values["verbosity"].present:  # Orbax tells much at INFO
+        logging.set_verbosity(logging.WARNING)
+    try:
+        _join(values)
+        if values.print_config:
+            sys.stdout.write(to_json(resolved(config)))
+            return 0
+        use_compilation_cache()
+        if values.dry_run:
+            dry_run(config)
+            return 0
+        if not values.workdir:
+            raise ValueError("Flag --workdir must be given: it is the run's folder.")
+        train(config, values.workdir, allow_changes=values.allow_changes)
+        return 0
+    except StoppedError as stopped:
+        sys.stdout.write(f"{stopped}\n")
+        return stopped.status
+    except KeyboardInterrupt:
+        sys.stdout.write("Interrupted; the same command resumes.\n")
+        return 130
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        if logging.vlog_is_on(1):
+            raise
+        return f"train.py: {error}"
+
+
+def _join(values: Any) -> None:
+    if values.distributed or values.coordinator or values.processes:
+        join(values.coordinator, processes=values.processes, process=values.process)
