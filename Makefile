@@ -1,5 +1,6 @@
 # make train            trains the quickstart
-# make test             lint, types and every test
+# make test             lint, types and the fast tests
+# make test-all         these, the slow tests, and the oldest supported releases
 # make train EXTRAS=cuda CONFIG=configs/cifar10_sphere.py WORKDIR=runs/cifar10
 
 PYTHON ?= python3
@@ -12,12 +13,14 @@ comma := ,
 BIN := .venv/bin
 TRAIN_STAMP := .venv/.installed-train$(if $(EXTRAS),-$(EXTRAS))
 
-.PHONY: train test lint test-fast test-slow test-oldest bare benchmark-quickstart clean
+.PHONY: train test test-all lint test-fast test-slow test-oldest bare benchmark-quickstart clean
 
 train: $(TRAIN_STAMP)
 	$(BIN)/python train.py --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
-test: lint test-fast test-slow bare
+test: lint test-fast bare
+
+test-all: test test-slow test-oldest
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

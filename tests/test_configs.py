@@ -33,6 +33,7 @@ def test_two_steps_on_synthetic_images(name, tmp_path):
     config.steps = config.log_every = config.eval_every = config.checkpoint_every = 2
     config.batch_size, config.eval_batch_size = 8, 8
     config.data.source = "synthetic:16x16x1,classes=3,examples=16"
+    config.data.stream, config.data.image_size, config.optim.warmup = False, 0, 0
     config.model.width = 1 / 64
     assert training.train(config, tmp_path)["test_accuracy"] >= 0
 

@@ -18,8 +18,8 @@ try:
 except ImportError:  # also where a system library that it needs is missing
     cv2: Any = None
 else:
-    cv2 = _cv2
-    cv2.setNumThreads(0)  # the threads of the stream are enough
+    cv2 = _cv2 if hasattr(_cv2, "IMREAD_COLOR_RGB") else None  # None: it is too old
+    _cv2.setNumThreads(0)  # the threads of the stream are enough
 
 _ATTEMPTS = 10
 _END_OF_JPEG = b"\xff\xd9"

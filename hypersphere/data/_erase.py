@@ -51,7 +51,7 @@ def erase(
         >>> key = jax.random.key(1)
         >>> erased = data.erase(key, images, probability=0.5, ratio=(1.0, 1.0), fill=0)
         >>> (erased == 0).sum((1, 2, 3)).tolist()
-        [15, 16]
+        [0, 16]
 
     References:
         Zhong et al., Random Erasing Data Augmentation, AAAI 2020, Algorithm 1.

@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 
 from hypersphere.data._dataset import Dataset, ImageSet
-from hypersphere.data._records import Records, RecordSet
+from hypersphere.data._records import Record, Records, RecordSet
 
 
 def open_records(
@@ -41,13 +41,13 @@ def open_records(
     Example:
         >>> import pathlib
         >>> import tempfile
-        >>> from hypersphere.data._open import open_records
+        >>> from hypersphere import data
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ("train/cat/1.png", "train/cat/2.png", "test/cat/3.png"):
         ...         path = pathlib.Path(folder, name)
         ...         path.parent.mkdir(parents=True, exist_ok=True)
         ...         size = path.write_bytes(b"an image")
-        ...     opened = open_records(f"folder:{folder}")
+        ...     opened = data.open_records(f"folder:{folder}")
         ...     len(opened.train), len(opened.test), opened.train[0]
         (2, 1, Record(content=b'an image', label=0))
     """
@@ -72,7 +72,7 @@ def load_records(opened: RecordSet, *, gray: bool, image_size: int) -> Dataset:
 
     def encoded(records: Records, labels: np.ndarray) -> Encoded:
         def read(block: range) -> list[BytesIO]:
-            some = [records[index] for index in block]
+            some = _read(records, block)
             labels[block.start : block.stop] = [record.label for record in some]
             return [BytesIO(record.content) for record in some]
 
@@ -88,6 +88,12 @@ def load_records(opened: RecordSet, *, gray: bool, image_size: int) -> Dataset:
     )
     train, test = (ImageSet(*pair) for pair in zip(images, labels, strict=True))
     return Dataset(opened.name, train, test, opened.class_names)
+
+
+def _read(records: Records, block: range) -> list[Record]:
+    """Reads many at once where the records know a faster way than one by one."""
+    many = getattr(records, "__getitems__", None)
+    return many(block) if many else [records[index] for index in block]
 
 
 def _open(source: str, data_dir: str, test_fraction: float, seed: int) -> RecordSet:

@@ -59,7 +59,9 @@ def prepare(
 
     The files appear in `OUT/NAME/1.0.0.incomplete`, which is renamed when all of them
     are on the disk. The same call goes on where an earlier one was stopped, and the
-    files are the same as if it had not been. Training images are in a random order.
+    files are the same as if it had not been, provided that the source has not changed:
+    only its numbers of images and classes are compared. Training images are in a random
+    order, test images in that of the source.
 
     Args:
         source: `cifar:PATH`, `idx:PATH`, `folder:PATH` or `tar:PATH`.
@@ -193,7 +195,8 @@ def _add(
                 raise ValueError(
                     f"`prepare` needs at most {limit:,} unreadable images "
                     f"(`--max_bad`), got {before + len(skipped)}, the last {name}. "
-                    "Replace or remove them, or allow more."
+                    "Allow more and it goes on, or mend them, delete "
+                    f"{unfinished.folder} and start again."
                 )
 
     facts = unfinished.write_shard(shard.file, examples())

@@ -60,8 +60,9 @@ def rand_augment(
     | solarize: invert levels from             | 256        | 0                       |
     | posterize: keep                          | 8 bits     | 4 bits, rounded between |
 
-    Each operation gives the levels of Pillow's operation of that name. Warps take the
-    nearest pixel, and gray (128) from outside the image.
+    Each operation gives the levels of Pillow's operation of that name, autocontrast
+    within one level. Warps take the nearest pixel, and gray (128) from outside the
+    image.
 
     Args:
         key: Random key. The same key gives the same result.

@@ -5,7 +5,7 @@ import functools
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +94,7 @@ def train_batches(
     share: tuple[int, int] = (0, 1),
     scale: tuple[float, float] = (0.08, 1.0),
     workers: int = 0,
-    threads: int = _THREADS,
+    threads: int = 0,
 ) -> Stream:
     """Random crops to train on: the batches of the steps `start <= step < stop`.
 
@@ -102,11 +102,11 @@ def train_batches(
     `scale` alone: `batch_indices` says which images it holds, and the crop of each is
     drawn from the seed and its place in the sequence of all examples. So a run goes on
     where it stopped, with any number of threads, workers and processes. An image that
-    cannot be read is replaced by another one, drawn from the same two numbers.
+    cannot be read is replaced by another one, drawn from the same two numbers. Another
+    decoder (OpenCV, or Pillow where that is missing) gives slightly other pixels.
 
     Worker processes import the main program again, which therefore needs `if __name__
-    == "__main__":`. They are slower than threads, except where much Python code runs
-    per image. They parse absl's flags as if none were given, unless that is done.
+    == "__main__":`. Threads are faster, and start at once.
 
     Args:
         records: The images.
@@ -120,7 +120,8 @@ def train_batches(
             gets rows `[h * batch_size / n, (h + 1) * batch_size / n)` of each batch.
         scale: Smallest and largest share of an image's area in a crop, in `(0, 1]`.
         workers: Number of processes that decode; 0 decodes in this one.
-        threads: Number of threads that decode, in all workers together.
+        threads: Number of threads that decode, in all workers together; 0 for one per
+            core, at most 16.
 
     Returns:
         An iterator over batches of `batch_size / n` images each.
@@ -133,14 +134,13 @@ def train_batches(
     Example:
         >>> import io
         >>> from PIL import Image
-        >>> from hypersphere.data._records import Record
-        >>> from hypersphere.data._stream import train_batches
+        >>> from hypersphere import data
         >>> class Gray(list):
-        ...     def name(self, index): return f"image {index}"
+        ...     name = "image {}".format
         >>> file = io.BytesIO()
         >>> Image.new("L", (40, 30), 9).save(file, "PNG")
-        >>> records = Gray([Record(file.getvalue(), label) for label in range(6)])
-        >>> with train_batches(
+        >>> records = Gray(data.Record(file.getvalue(), label) for label in range(6))
+        >>> with data.train_batches(
         ...     records, batch_size=3, seed=0, image_size=8, stop=2
         ... ) as batches:
         ...     labels = [batch.labels.tolist() for batch in batches]
@@ -190,12 +190,13 @@ def batch_at(
     Example:
         >>> import io
         >>> from PIL import Image
-        >>> from hypersphere.data._records import Record
-        >>> from hypersphere.data._stream import batch_at
+        >>> from hypersphere import data
+        >>> class Gray(list):
+        ...     name = "image {}".format
         >>> file = io.BytesIO()
         >>> Image.new("L", (40, 30), 9).save(file, "PNG")
-        >>> records = [Record(file.getvalue(), label) for label in range(6)]
-        >>> batch = batch_at(records, 7, batch_size=3, seed=0, image_size=8)
+        >>> records = Gray(data.Record(file.getvalue(), label) for label in range(6))
+        >>> batch = data.batch_at(records, 7, batch_size=3, seed=0, image_size=8)
         >>> batch.images.shape, batch.weights.tolist()
         ((3, 8, 8, 3), [1.0, 1.0, 1.0])
     """
@@ -214,7 +215,7 @@ def eval_stream(
     image_size: int,
     crop_fraction: float = 0.875,
     share: tuple[int, int] = (0, 1),
-    threads: int = _THREADS,
+    threads: int = 0,
 ) -> Stream:
     """Central crops to evaluate on: every image exactly once over all processes.
 
@@ -230,7 +231,7 @@ def eval_stream(
         crop_fraction: Share of the shorter side that is kept, in `(0, 1]`.
         share: Which process this is, from 0, and how many there are. Process h of n
             gets rows `[h * batch_size / n, (h + 1) * batch_size / n)` of each batch.
-        threads: Number of threads that decode.
+        threads: Number of threads that decode; 0 for one per core, at most 16.
 
     Returns:
         An iterator over batches of `batch_size / n` images each.
@@ -242,12 +243,13 @@ def eval_stream(
     Example:
         >>> import io
         >>> from PIL import Image
-        >>> from hypersphere.data._records import Record
-        >>> from hypersphere.data._stream import eval_stream
+        >>> from hypersphere import data
+        >>> class Gray(list):
+        ...     name = "image {}".format
         >>> file = io.BytesIO()
         >>> Image.new("L", (40, 30), 9).save(file, "PNG")
-        >>> records = [Record(file.getvalue(), label) for label in (4, 2, 5)]
-        >>> with eval_stream(records, batch_size=2, image_size=8) as batches:
+        >>> records = Gray(data.Record(file.getvalue(), label) for label in (4, 2, 5))
+        >>> with data.eval_stream(records, batch_size=2, image_size=8) as batches:
         ...     for batch in batches:
         ...         print(batch.labels, batch.weights)
         [4 2] [1. 1.]
@@ -390,13 +392,13 @@ def _stream(
     threads: int,
 ) -> Stream:
     """Decodes single images in parallel, and puts batches together in one thread."""
-    if workers < 0 or threads < 1:
+    if workers < 0 or threads < 0:
         raise ValueError(
-            f"`{slots.who}` needs `workers >= 0` and `threads >= 1`, got "
+            f"`{slots.who}` needs `workers >= 0` and `threads >= 0`, got "
             f"`workers={workers}` and `threads={threads}`."
         )
     grain = _grain()
-    threads = -(-threads // max(workers, 1))
+    threads = -(-(threads or _THREADS) // max(workers, 1))
     elements = grain.MapDataset.range(steps.start * slots.rows, steps.stop * slots.rows)
     dataset = (
         elements.map(slots.position)
@@ -421,7 +423,7 @@ def _stream(
     return Stream(iter(ahead), workers=workers)
 
 
-def _batch(examples: Iterable[_Example]) -> Batch:
+def _batch(examples: Sequence[_Example]) -> Batch:
     images, labels, weights, skipped = zip(*examples, strict=True)
     return Batch(
         np.stack(images),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,19 @@ class TfdsRecords:
 
     def __getitem__(self, index: int) -> Record:
         """The image and the label of one record."""
-        record = self.source[index]
-        return Record(record["image"], int(record["label"]))
+        return _record(self.source[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Record]:
+        """The same of many, several times faster for small images."""
+        return [_record(fields) for fields in self.source.__getitems__(indices)]
 
     def name(self, index: int) -> str:
         """Its position in the split."""
         return f"record {index} of split {self.split!r}"
+
+
+def _record(fields: dict[str, Any]) -> Record:
+    return Record(fields["image"], int(fields["label"]))
 
 
 def load_tfds(name: str, *, data_dir: str, image_size: int) -> Dataset:

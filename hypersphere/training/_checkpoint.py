@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 
+from hypersphere.training import _leaves
 from hypersphere.training._fingerprint import fingerprints, finite
 from hypersphere.training._seal import check_files, read_seal
 from hypersphere.training._step_folders import StepFolders
@@ -157,9 +158,9 @@ class Checkpoints:
         self._join()
         if not _everywhere(step not in self.steps()):
             return
-        leaves = {name: jnp.asarray(leaf) for name, leaf in _flat(state).items()}
+        leaves = jax.tree.map(jnp.asarray, _leaves.flatten(state))
         content = {
-            "kinds": {name: _kind(leaf) for name, leaf in leaves.items()},
+            "kinds": jax.tree.map(_leaves.kind, leaves),
             "meta": json.loads(json.dumps(meta)),  # the caller may change it
             "score": None if score is None else float(score),
         }
@@ -167,7 +168,8 @@ class Checkpoints:
         with self._cleared_on_failure(step, size):
             if self._first:
                 self._folders.begin(step)
-            self._checkpointer.save(self._folders.part(step) / "state", leaves)
+            files = jax.tree.map(_leaves.written, leaves)
+            self._checkpointer.save(self._folders.part(step) / "state", files)
         found = fingerprints(leaves), finite(leaves)  # now: `state` may soon be donated
         self._pending = self._finisher.submit(self._finish, step, content, found, size)
 
@@ -192,31 +194,29 @@ class Checkpoints:
             OSError: If there are checkpoints and all that were tried are damaged.
         """
         self.wait()
-        wanted = {name: _placed(leaf) for name, leaf in _flat(template).items()}
+        wanted = jax.tree.map(_leaves.placed, _leaves.flatten(template))
         complaints: list[str] = []
         below = None if step is None else step + 1
         while (found := self._newest(below)) is not None and step in (None, found):
-            read = self._read(found, wanted)
-            if not isinstance(read, str):
-                leaves, meta = read
-                paths, tree = jax.tree_util.tree_flatten_with_path(template)
-                ordered = [leaves[jax.tree_util.keystr(path)] for path, _ in paths]
-                return Restored(jax.tree.unflatten(tree, ordered), meta, complaints)
-            complaints.append(f"checkpoint {found} is damaged ({read})")
+            answer = self._read(found, wanted)
+            if not isinstance(answer, str):
+                leaves, meta = answer
+                ordered = [leaves[name] for name in _leaves.flatten(template)]
+                state = jax.tree.unflatten(jax.tree.structure(template), ordered)
+                return Restored(state, meta, complaints)
+            complaints.append(f"checkpoint {found} is damaged ({answer})")
             if not self._read_only:
                 self._set_aside(found, "damaged")
             below = found
-        others = ", ".join(str(s) for s in self.steps() if s != step) or "none"
+        folder, others = self._folders.folder, [s for s in self.steps() if s != step]
+        if step is not None:
+            missing = "; ".join(complaints) or f"there is no checkpoint of step {step}"
+            kind_of_error = OSError if complaints else FileNotFoundError
+            raise kind_of_error(f"In {folder} {missing}. Others there: {others}.")
         if complaints:
             raise OSError(
-                f"No checkpoint in {self._folders.folder} can be read: "
-                f"{'; '.join(complaints)}. Not tried: {others}. Restore them from a "
-                "copy, or delete the folder to start anew."
-            )
-        if step is not None:
-            raise FileNotFoundError(
-                f"There is no checkpoint of step {step} in {self._folders.folder}; "
-                f"others: {others}."
+                f"No checkpoint in {folder} can be read: {'; '.join(complaints)}. "
+                "Restore them from a copy, or delete the folder to start anew."
             )
         return None
 
@@ -319,15 +319,23 @@ class Checkpoints:
             damage = _in_short(error)
         if not _everywhere(not damage):
             return damage or "another process cannot read it"
-        self._refuse_another_model(step, seal["kinds"], wanted)
-        # The handler itself: a checkpointer would wait for errors to be met by all.
-        leaves = ocp.StandardCheckpointHandler().restore(
-            epath.Path(folder / "state"), args=ocp.args.StandardRestore(wanted)
+        kinds = jax.tree.map(_leaves.kind, wanted)
+        if differing := _leaves.differences(seal["kinds"], kinds):
+            raise ValueError(
+                f"The checkpoint of step {step} in {self._folders.folder} holds "
+                f"another model: they differ in {differing}. Have the data or the code "
+                "changed? Choose another --workdir."
+            )
+        # The handler itself: a checkpointer would wait for processes that have failed.
+        files = ocp.StandardCheckpointHandler().restore(
+            epath.Path(folder / "state"),
+            args=ocp.args.StandardRestore(jax.tree.map(_leaves.written, wanted)),
         )
+        leaves = jax.tree.map(_leaves.read, files, wanted)
         prints = jax.device_get(fingerprints(leaves))
         for name, leaf in leaves.items():
-            there = seal["prints"][name], seal["kinds"][name]
-            if (int(prints[name]), _kind(leaf)) != there:
+            there = seal["prints"][name], kinds[name]
+            if (int(prints[name]), _leaves.kind(leaf)) != there:
                 return f"the bits of {name} are not those that were saved"
         return leaves, seal["meta"]
 
@@ -336,23 +344,6 @@ class Checkpoints:
             raise ValueError(
                 f"`{method}` needs `read_only=False`, but {self._folders.folder} was "
                 "opened to be read only."
-            )
-
-    def _refuse_another_model(
-        self, step: int, there: dict[str, str], wanted: dict[str, jax.ShapeDtypeStruct]
-    ) -> None:
-        here = {name: _kind(leaf) for name, leaf in wanted.items()}
-        names = sorted(dict(here.items() ^ there.items()))
-        if names:
-            differences = [
-                f"{name} ({there.get(name, 'nothing')} there, "
-                f"{here.get(name, 'nothing')} here)"
-                for name in names[:3]
-            ]
-            raise ValueError(
-                f"The checkpoint of step {step} in {self._folders.folder} holds "
-                f"another model: they differ in {', '.join(differences)}. Have the "
-                "data or the code changed? Choose another --workdir."
             )
 
     @contextlib.contextmanager
@@ -368,29 +359,13 @@ class Checkpoints:
                 raise
             last = max(self.steps(), default="none")
             free = shutil.disk_usage(self._folders.folder).free
+            full = "No space left" in str(error)  # Orbax's has no errno
+            reason = "the disk is full" if full else _in_short(error)
             raise SaveError(
                 f"Checkpoint {step} could not be written to {self._folders.folder} "
-                f"({_in_short(error)}). It needs about {size / 1e6:.1f} MB, and "
+                f"({reason}). It needs about {size / 1e6:.1f} MB, and "
                 f"{free / 1e6:.1f} MB are free. The last good checkpoint: {last}."
             ) from error
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-
-
-def _kind(leaf: Any) -> str:
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
-    """The template of an array, with a sharding that fits its shape."""
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    sharding.shard_shape(leaf.shape)  # raises where it does not
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _everywhere(true: bool, /) -> bool:  # noqa: FBT001

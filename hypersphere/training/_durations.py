@@ -9,7 +9,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated, Any, TypeVar
 
-Duration = Annotated[int | str, "a number of steps, or a number and a unit"]
+# An int or a str; Any to type checkers, because `resolve` leaves ints alone.
+Duration = Annotated[Any, "a number of steps, or a number and a unit"]
 Config = TypeVar("Config", bound=Any)
 
 _NUMBER = r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?"

@@ -59,8 +59,9 @@ class Guard:
         worst = any_wrong[-1 if allowed else 0]
         what = next(name for name, where in wrong.items() if where[worst])
         last = first + len(metrics["loss"]) - 1
+        verb = "were" if what == "parameters" else "was"
         raise DivergedError(
-            f"The {what} {'were' if what.endswith('s') else 'was'} not finite at step "
+            f"The {what} {verb} not finite at step "
             f"{first + int(worst):,} (in steps {first:,} to {last:,})"
             + (f", after {allowed} other steps that were left out" if allowed else "")
             + f". The newest checkpoint is from before. {REMEDY}"

@@ -161,7 +161,7 @@ class _WeightsAndBiases:
 
     def __init__(self, project: str, workdir: Path, name: str):
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 "`config.wandb` needs the package `wandb`, which is not installed. "

@@ -27,7 +27,7 @@ from hypersphere.training._logging import make_console, show_summary, write_atom
 from hypersphere.training._program import Program
 from hypersphere.training._run import Evaluator, Run
 from hypersphere.training._step import Task
-from hypersphere.training._validate import check
+from hypersphere.training._validate import check, check_cadences
 
 # What a resumed run may have different: none of it changes what is learned.
 FREE_TO_CHANGE = {
@@ -161,6 +161,7 @@ def prepare(config: TrainConfig, say: Say, *, mesh: Mesh | None = None) -> Setup
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
     feed = make_feed(config, mesh, say)
     config = resolve(config, feed.facts["train"])
+    check_cadences(config)
     evaluators = _make_evaluators(config, mesh, feed, say)
     program = _make_program(config, mesh, feed.facts)
     return Setup(config, feed, evaluators, program)

@@ -5,10 +5,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import (
+    AbstractMesh,
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec as P,
+)
 
 from hypersphere._select import dotted, matches
 from hypersphere.training._config import MeshConfig
+
+AnyMesh = Mesh | AbstractMesh
 
 AXES = ("data", "fsdp", "model")
 BATCH = ("data", "fsdp")  # the axes over which the examples of a batch are divided
@@ -33,7 +41,7 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
     )
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
+def check_batch(mesh: AnyMesh, batch_size: int, accumulate: int) -> None:
     """Raises unless every device gets as many examples of every part of a batch."""
     parts = batch_devices(mesh) * accumulate
     if batch_size % parts:
@@ -46,7 +54,7 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
         )
 
 
-def batch_devices(mesh: Mesh) -> int:
+def batch_devices(mesh: AnyMesh) -> int:
     """Over how many devices a batch is divided."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
@@ -102,7 +110,7 @@ def parse_rule(rule: str) -> tuple[str, tuple[str, ...]]:
 
 
 def spec_of(
-    path: tuple[Any, ...], shape: tuple[int, ...], mesh: Mesh, rules: tuple[str, ...]
+    path: tuple[Any, ...], shape: tuple[int, ...], mesh: AnyMesh, rules: tuple[str, ...]
 ) -> P:
     """How a parameter is divided: by the first rule that fits its path."""
     fitting = (rule for rule in map(parse_rule, rules) if matches(rule[0], path))
@@ -127,7 +135,7 @@ def spec_of(
     return P(*(None if axis == "-" else axis for axis in axes))
 
 
-def _largest(shape: tuple[int, ...], mesh: Mesh) -> P:
+def _largest(shape: tuple[int, ...], mesh: AnyMesh) -> P:
     """The largest dimension over `fsdp`; vectors and what cannot be divided stay."""
     whole = [
         i
@@ -140,9 +148,14 @@ def _largest(shape: tuple[int, ...], mesh: Mesh) -> P:
     return P(*("fsdp" if i == chosen else None for i in range(len(shape))))
 
 
-def without_fsdp(spec: P) -> P:
-    """How a parameter lies while it is used: whole, but for the axis `model`."""
-    return P(*(None if axis == "fsdp" else axis for axis in spec))
+def shardings_in_use(params: Any, mesh: Mesh, rules: tuple[str, ...]) -> Any:
+    """How parameters lie while they are used: whole, but for the axis `model`."""
+
+    def place(keys: Any, leaf: Any) -> NamedSharding:
+        spec = spec_of(names(keys), leaf.shape, mesh, rules)
+        return NamedSharding(mesh, P(*(None if x == "fsdp" else x for x in spec)))
+
+    return jax.tree_util.tree_map_with_path(place, params)
 
 
 def state_shardings(state: Any, mesh: Mesh, rules: tuple[str, ...]) -> Any:

@@ -138,9 +138,10 @@ def _muon(kernels: Collection[str]) -> list[optax.GradientTransformation]:
         return path in kernels and path.split(".")[0] != "head"
 
     def axes(path: str, leaf: Any) -> contrib.MuonDimensionNumbers | None:
+        if not is_matrix(path):
+            return None
         *fan_in, filters = range(leaf.ndim)
-        is_ours = is_matrix(path)
-        return contrib.MuonDimensionNumbers(fan_in, filters) if is_ours else None
+        return contrib.MuonDimensionNumbers(fan_in, filters)
 
     def resized(path: str, update: Any) -> Any:
         # Optax has scaled by sqrt(max(1, filters / fan_in)); together they are

@@ -1,6 +1,5 @@
 """What one step of training, and of an evaluation, computes: pure functions."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -50,7 +49,6 @@ class Batch(NamedTuple):
     shares: jax.Array
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class Task:
     """A model, split once by type, with what it is trained for.
 
@@ -61,18 +59,25 @@ class Task:
         schedule: The learning rate of each step, to be told.
         config: The run, its durations in steps.
         mesh: The devices.
+
+    Raises:
+        TypeError: If the model has variables besides parameters and running averages.
     """
 
-    make_model: Callable[[], nnx.Module]
-    loss: LossFunction
-    optimizer: optax.GradientTransformation
-    schedule: optax.Schedule
-    config: TrainConfig
-    mesh: Mesh
-
-    def __post_init__(self):
-        graph, params, _, rest = nnx.split(
-            nnx.eval_shape(self.make_model), nnx.Param, nnx.BatchStat, ...
+    def __init__(
+        self,
+        make_model: Callable[[], nnx.Module],
+        loss: LossFunction,
+        optimizer: optax.GradientTransformation,
+        schedule: optax.Schedule,
+        config: TrainConfig,
+        mesh: Mesh,
+    ):
+        self._make_model, self._loss = make_model, loss
+        self._optimizer, self._schedule = optimizer, schedule
+        self.config, self.mesh = config, mesh
+        self._graph, params, _, rest = nnx.split(
+            nnx.eval_shape(make_model), nnx.Param, nnx.BatchStat, ...
         )
         if jax.tree.leaves(rest):
             raise TypeError(
@@ -80,22 +85,13 @@ class Task:
                 "or `nnx.BatchStat`, got others at "
                 f"{list(nnx.to_flat_state(rest).paths)}."
             )
-        rules = self.config.mesh.rules
-        used = jax.tree_util.tree_map_with_path(
-            lambda keys, leaf: jax.sharding.NamedSharding(
-                self.mesh,
-                _mesh.without_fsdp(
-                    _mesh.spec_of(_mesh.names(keys), leaf.shape, self.mesh, rules)
-                ),
-            ),
-            nnx.to_pure_dict(params),
+        self._used = _mesh.shardings_in_use(
+            nnx.to_pure_dict(params), mesh, config.mesh.rules
         )
-        object.__setattr__(self, "_graph", graph)
-        object.__setattr__(self, "_used", used)
 
     def init(self) -> TrainState:
         """The state at step zero."""
-        model = self.make_model()
+        model = self._make_model()
         _, params, stats, _ = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
         params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
         copies = jax.tree.map(jnp.copy, {"params": params, "stats": stats})
@@ -105,7 +101,7 @@ class Task:
             skipped=jnp.zeros((), jnp.int32),
             params=params,
             stats=stats,
-            optimizer=self.optimizer.init(params),
+            optimizer=self._optimizer.init(params),
             average=copies if self.config.optim.ema else (),
         )
 
@@ -121,14 +117,14 @@ class Task:
         key = jax.random.fold_in(jax.random.key(config.seed), state.position)
         batch = self._prepared(key, images, labels)
         gradients, stats, metrics = self._accumulated(state, batch, key)
-        updates, memory = self.optimizer.update(
+        updates, memory = self._optimizer.update(
             gradients, state.optimizer, state.params
         )
         params = optax.apply_updates(state.params, updates)
         metrics |= {
             "grad_norm": optax.tree.norm(gradients),
             "param_norm": optax.tree.norm(params),
-            "learning_rate": jnp.asarray(self.schedule(state.step), jnp.float32),
+            "learning_rate": jnp.asarray(self._schedule(state.step), jnp.float32),
         }
         average = state.average
         if average:
@@ -158,7 +154,7 @@ class Task:
         outputs = self._used_model(state)(self._normalized(images))
         is_right = jnp.argmax(class_scores(outputs), -1) == labels
         return {
-            "loss": jnp.sum(weights * self.loss(outputs, labels, state.step)),
+            "loss": jnp.sum(weights * self._loss(outputs, labels, state.step)),
             "accuracy": jnp.sum(weights * is_right),
             "examples": jnp.sum(weights),
         }
@@ -212,9 +208,9 @@ class Task:
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
         model = self._merge(self._gathered(params), stats, train=True)
         outputs = model(batch.images, rngs=nnx.Rngs(dropout=key))
-        losses = self.loss(outputs, batch.labels, step)
+        losses = self._loss(outputs, batch.labels, step)
         if self.config.data.mixup or self.config.data.cutmix:
-            others = self.loss(outputs, batch.others, step)
+            others = self._loss(outputs, batch.others, step)
             losses = batch.shares * losses + (1 - batch.shares) * others
         mean_loss = jnp.mean(losses)
         is_right = jnp.argmax(class_scores(outputs), -1) == batch.labels

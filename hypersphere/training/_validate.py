@@ -62,6 +62,15 @@ def check(config: TrainConfig) -> None:
     _refuse_ignored(config)
 
 
+def check_cadences(config: TrainConfig) -> None:
+    """Raises where a duration in steps is zero that must not be."""
+    for name in ("steps", "log_every", "eval_every", "checkpoint_every"):
+        if getattr(config, name) < 1:
+            raise ValueError(
+                f"`config.{name}` must be at least 1 step, got {getattr(config, name)}."
+            )
+
+
 _INFINITE = float("inf")
 
 _AT_LEAST = {
@@ -116,8 +125,8 @@ def _check_stream(config: TrainConfig) -> None:
         )
     if not config.data.image_size:
         raise ValueError(
-            "`config.data.stream` needs `config.data.image_size`, the side of a crop in "
-            "pixels, such as 224, got 0."
+            "`config.data.stream` needs `config.data.image_size`, the side of a crop, "
+            "such as 224 pixels, got 0."
         )
 
 

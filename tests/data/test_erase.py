@@ -16,7 +16,8 @@ def bright_images(*shape):
 
 
 def erase(images, key=KEY, **options):
-    return np.asarray(data.erase(key, jnp.asarray(images), **options))
+    function = jax.jit(functools.partial(data.erase, **options))
+    return np.asarray(function(key, jnp.asarray(images)))
 
 
 @functools.cache

@@ -41,7 +41,7 @@ def assert_same_distribution(first, second):
 
 
 def simulated_cutmix(alpha, height, width, count):
-    """Shares left by boxes drawn one by one, as in Eq. (2) of CutMix."""
+    """Shares left by boxes drawn one by one, as the CutMix paper has it."""
     rng = np.random.default_rng(3)
     shares = []
     for _ in range(count):

@@ -1,9 +1,11 @@
+import io
 import pickle
 import sys
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hypersphere import data
 from tests.data import test_folder, test_tfds
@@ -29,11 +31,7 @@ def source(request):
 
 
 def decoded(content):
-    from io import BytesIO
-
-    from PIL import Image
-
-    return np.asarray(Image.open(BytesIO(content)))
+    return np.asarray(Image.open(io.BytesIO(content)))
 
 
 def all_of(records):
@@ -86,23 +84,17 @@ def test_tensorflow_is_not_imported(tfds):
     assert "tensorflow" not in sys.modules
 
 
+class Nothing(tuple):
+    def name(self, index):
+        return str(index)
+
+
 def test_tar_is_opened_by_its_own_reader(monkeypatch):
-    part = [data.Record(b"", 0)]
-    opened = data.RecordSet("tar:x", test_records(part), test_records(part), ("a",))
+    part = Nothing([data.Record(b"", 0)])
+    opened = data.RecordSet("tar:x", part, part, ("a",))
     reader = types.SimpleNamespace(open_tar={"~/some/where": opened}.get)
     monkeypatch.setitem(sys.modules, "hypersphere.data._tar", reader)
     assert data.open_records("tar:~/some/where") is opened
-
-
-def test_records(records):
-    class Some(list):
-        def name(self, index):
-            return str(index)
-
-    return Some(records)
-
-
-test_records.__test__ = False
 
 
 @pytest.mark.parametrize(

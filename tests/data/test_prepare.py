@@ -499,7 +499,7 @@ def test_too_many_unreadable_images_are_an_error(source, out):
     text = write_folder(source, counts=[("train", 9), ("test", 1)], size=(8, 8, 3))
     for name in ("cat", "dog"):
         (source / "train" / name / "0.png").write_bytes(b"no image")
-    with pytest.raises(SystemExit, match=r"at most 1 unreadable .*got 2, .*0\.png"):
+    with pytest.raises(SystemExit, match=r"at most 1 unread.*got 2, .*0\.png.* mend"):
         prepare(text, out, "--max_side=4", "--max_bad=0.09")
 
 

@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -94,10 +95,10 @@ def test_a_step_can_be_chosen(saved, opened):
     checkpoints = opened(saved)
     restored = checkpoints.restore(shapes(), step=2)
     assert bits(restored.state) == bits(state_at(2))
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 1 .*: 2, 3"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint of step 1.*: \[2, 3\]"):
         checkpoints.restore(shapes(), step=1)
     damage(saved, 2)
-    with pytest.raises(OSError, match=r"checkpoint 2 is damaged.*Not tried: 3"):
+    with pytest.raises(OSError, match=r"checkpoint 2 is damaged.*Others there: \[3\]"):
         checkpoints.restore(shapes(), step=2)
     assert checkpoints.steps() == [3]
 
@@ -134,19 +135,16 @@ def test_all_of_64_bit_flips_are_noticed(saved, opened, capfd, caplog):
     generator = np.random.default_rng(5)
     files = files_of(saved, 3)
     sizes = np.array([file.stat().st_size for file in files])
-    # Some of each file, and the rest where most bytes are.
-    chosen = [
-        *range(len(files)),
-        *generator.choice(len(files), 64, p=sizes / sum(sizes)),
-    ]
-    for file in [files[i] for i in chosen[:64]]:
+    # One of each file, and the rest where most bytes are.
+    rest = generator.choice(len(files), 64, p=sizes / sum(sizes))
+    for file in [files[i] for i in [*range(len(files)), *rest][:64]]:
         whole = file.read_bytes()
         bit = int(generator.integers(8 * len(whole)))
         flipped = bytearray(whole)
         flipped[bit // 8] ^= 1 << (bit % 8)
         file.write_bytes(flipped)
-        state, _, complaints = checkpoints.restore(shapes())
-        assert int(state["step"]) == 2 and len(complaints) == 1
+        with pytest.raises(OSError, match=r"checkpoint 3 is damaged"):
+            checkpoints.restore(shapes(), step=3)
         file.write_bytes(whole)
     assert bits(checkpoints.restore(shapes()).state) == bits(state_at(3))
     assert capfd.readouterr() == ("", "")
@@ -257,6 +255,14 @@ def test_a_state_that_is_not_finite_is_not_kept(tmp_path, opened):
     with pytest.raises(FloatingPointError, match=r"step 5 is not finite, in \['bad'\]"):
         checkpoints.wait()
     checkpoints.check()  # an error is raised once
+    checkpoints.save(6, {"bad": jnp.array([jnp.inf])}, {})
+    with pytest.raises(FloatingPointError, match=r"step 6 is not finite"):
+        for _ in range(1000):  # without waiting, once it is known
+            checkpoints.check()
+            time.sleep(0.01)
+    checkpoints.save(7, {"bad": jnp.array([jnp.inf])}, {})
+    with pytest.raises(FloatingPointError, match=r"step 7 is not finite"):
+        checkpoints.save(8, {"good": jnp.ones(2)}, {})
     assert names(tmp_path) == ["4"]
 
 
@@ -315,9 +321,8 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(small_disk, opened, c
     checkpoints.wait()
     (small_disk / "other").write_bytes(b"1" * 2_400_000)
     for step in (2, 3):
-        with pytest.raises(
-            SaveError, match=rf"{step} could not be .*1\.2 MB.*point: 1"
-        ):
+        needs = rf"Checkpoint {step} .*disk is full.*about 1\.2 MB.*checkpoint: 1"
+        with pytest.raises(SaveError, match=needs):
             checkpoints.save(step, state, {})
             checkpoints.wait()
         assert names(small_disk) == ["1"]
@@ -372,7 +377,7 @@ def test_a_kill_at_any_moment_costs_the_unfinished_save_only(tmp_path, opened):
         assert int(state["step"]) == meta["step"] >= sealed
         np.testing.assert_array_equal(state["x"], meta["step"])
         steps = checkpoints.steps()
-        assert len(steps) <= 4 and (steps[0] == 2 or sealed < 2)
+        assert len(steps) <= 4 and (2 in steps or sealed < 2)
         assert names(tmp_path) == sorted(map(str, steps))
 
 
@@ -421,7 +426,7 @@ ON_MESHES = """
     try:
         checkpoints.restore(wrong)
     except ValueError as error:
-        print(type(error).__name__, checkpoints.steps())
+        print("refused", checkpoints.steps())
     checkpoints.close()
 """
 
@@ -441,7 +446,7 @@ def test_eight_devices_four_one_and_eight_hold_the_same_bits(tmp_path):
     flags = "--xla_force_host_platform_device_count=8"
     process = run_script(ON_MESHES, tmp_path, XLA_FLAGS=flags)
     out, err = process.communicate(timeout=120)
-    assert (process.returncode, out) == (0, "ValueError [0, 1, 2]\n"), err
+    assert (process.returncode, out) == (0, "refused [0, 1, 2]\n"), err
 
 
 TWO_PROCESSES = """
@@ -498,8 +503,6 @@ TWO_PROCESSES = """
 
 @pytest.mark.slow
 def test_two_processes_share_the_checkpoints(tmp_path):
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -511,4 +514,4 @@ def test_two_processes_share_the_checkpoints(tmp_path):
     for process in processes:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err[-3000:]
-        assert out == "['2', '3', '3.damaged', '3.rewound']\n"
+        assert out.splitlines()[-1] == "['2', '3', '3.damaged', '3.rewound']"

@@ -27,6 +27,7 @@ class Net(nnx.Module):
         self.plain = nnx.Conv(4, 2, (1, 3), rngs=rngs)
         self.norm = nnx.BatchNorm(2, rngs=rngs)
         self.head = nnx.Linear(2, 5, rngs=rngs)
+        self.scale = nnx.Param(jnp.ones(()))
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +165,9 @@ def test_muon_takes_kernels_as_matrices_and_leaves_the_rest_to_adam(
     for path in start.keys() - matrices:
         np.testing.assert_allclose(ours[path], rest[path], rtol=1e-5, atol=1e-6)
     assert "head.kernel" in start.keys() - matrices
-    arrays = sum(len(leaf.shape) > 0 for leaf in jax.tree.leaves(state))
-    assert arrays == len(matrices) + 2 * (len(start) - len(matrices)) + 1  # and coeffs
+    others = 4  # three counts and Muon's coefficients
+    size = len(matrices) + 2 * (len(start) - len(matrices)) + others
+    assert len(jax.tree.leaves(state)) == size
 
 
 def test_muon_steps_are_of_the_size_of_adam_steps(model, params, gradients):

@@ -55,7 +55,6 @@ def test_what_falls_ends_at_the_final_share(schedule, warmup):
         ({"schedule": "piecewise"}, "at least one step, rising"),
         ({"schedule": "piecewise", "boundaries": (60, 30)}, "rising"),
         ({"schedule": "piecewise", "boundaries": (30, 30)}, "rising"),
-        ({"schedule": "piecewise", "boundaries": (30, 100)}, "before `config.steps`"),
         (
             {"schedule": "piecewise", "boundaries": (30,), "warmup": 30},
             "after `config.optim.warmup`",
