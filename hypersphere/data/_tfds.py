@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto.tf_example_pb2 import Example
 
 from hypersphere.data._dataset import Dataset
 from hypersphere.data._open import load_records
@@ -31,15 +32,19 @@ class TfdsRecords:
 
     def __getitems__(self, indices: Sequence[int]) -> list[Record]:
         """The same of many, several times faster for small images."""
-        return [_record(fields) for fields in self.source.__getitems__(indices)]
+        return [_record(example) for example in self.source.__getitems__(indices)]
 
     def name(self, index: int) -> str:
         """Its position in the split."""
         return f"record {index} of split {self.split!r}"
 
 
-def _record(fields: dict[str, Any]) -> Record:
-    return Record(fields["image"], int(fields["label"]))
+def _record(example: bytes) -> Record:
+    """Parses what TFDS itself takes five times longer to parse."""
+    fields = Example.FromString(example).features.feature
+    return Record(
+        fields["image"].bytes_list.value[0], fields["label"].int64_list.value[0]
+    )
 
 
 def load_tfds(name: str, *, data_dir: str, image_size: int) -> Dataset:
@@ -133,7 +138,7 @@ def _splits(builder: Any, who: str) -> tuple[str, str]:
 def _records(builder: Any, split: str) -> TfdsRecords:
     source = builder.as_data_source(
         split,
-        decoders={"image": tfds.decode.SkipDecoding()},
+        deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
         file_format="array_record",
     )
     return TfdsRecords(source, split)

@@ -16,6 +16,8 @@ from hypersphere.training._config import TrainConfig
 
 Metrics = dict[str, jax.Array]
 
+_MIX, _DROPOUT = 10, 11  # keys that `data.augment`, which has the first ones, leaves
+
 
 class TrainState(NamedTuple):
     """All that training changes; what a checkpoint holds.
@@ -196,7 +198,7 @@ class Task:
         if not (config.mixup or config.cutmix):
             return Batch(images, labels, labels, jnp.ones(len(labels)))
         mixed = data.mix(
-            jax.random.fold_in(key, 1),
+            jax.random.fold_in(key, _MIX),
             images,
             mixup=config.mixup,
             cutmix=config.cutmix,
@@ -225,9 +227,10 @@ class Task:
         """Gradients and metrics, means over the parts of a batch."""
         count = self.config.accumulate
         gradient = jax.grad(self._objective, has_aux=True)
+        dropout = jax.random.fold_in(key, _DROPOUT)
 
         def one(stats: Any, index: Any, part: Batch) -> Any:
-            of_part = jax.random.fold_in(key, 2 + index)
+            of_part = jax.random.fold_in(dropout, index)
             gradients, (stats, metrics) = gradient(
                 state.params, stats, part, of_part, state.step
             )
