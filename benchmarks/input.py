@@ -105,8 +105,21 @@ def empty_stream(records: Records, options: argparse.Namespace, threads: int):
     return _stream._stream(examples, slots, steps, workers=0, threads=threads)
 
 
+def plain_loop(records: Records, options: argparse.Namespace, threads: int):
+    """The batches of the training stream one after the other, without any threads."""
+    for step in range(options.steps):
+        yield _stream.batch_at(
+            records,
+            step,
+            batch_size=options.batch_size,
+            seed=0,
+            image_size=options.image_size,
+        )
+
+
 STREAMS: dict[str, Callable] = {
     "train": train_stream,
+    "train in a plain loop": plain_loop,
     "eval": eval_stream,
     "train without decoding": empty_stream,
 }

@@ -147,13 +147,14 @@ def train_batches(
         >>> sorted(labels[0] + labels[1])
         [0, 1, 2, 3, 4, 5]
     """
-    examples = _training(records, batch_size, seed, image_size, scale)
-    slots = _Slots("train_batches", batch_size, *share)
     if not 0 <= start <= stop:
         raise ValueError(
             "`train_batches` needs `0 <= start <= stop`, got "
             f"`start={start}` and `stop={stop}`."
         )
+    batch_indices(start, size=len(records), batch_size=batch_size, seed=seed)  # checks
+    examples = _training(records, batch_size, seed, image_size, scale)
+    slots = _Slots("train_batches", batch_size, *share)
     steps = range(start, stop)
     return _stream(examples, slots, steps, workers=workers, threads=threads)
 
@@ -200,10 +201,9 @@ def batch_at(
         >>> batch.images.shape, batch.weights.tolist()
         ((3, 8, 8, 3), [1.0, 1.0, 1.0])
     """
+    batch_indices(step, size=len(records), batch_size=batch_size, seed=seed)  # checks
     examples = _training(records, batch_size, seed, image_size, scale)
     slots = _Slots("batch_at", batch_size, *share)
-    if step < 0:
-        raise ValueError(f"`batch_at` needs `step >= 0`, got `step={step}`.")
     elements = range(step * slots.rows, (step + 1) * slots.rows)
     return _batch([examples(slots.position(element)) for element in elements])
 
@@ -379,7 +379,6 @@ def _training(
 
     check_crop(image_size, scale, (1.0, 1.0))
     crop = functools.partial(random_resized_crop, image_size=image_size, scale=scale)
-    batch_indices(0, size=len(records), batch_size=batch_size, seed=seed)  # checks
     return _Training(records, batch_size, seed, crop)
 
 
@@ -399,21 +398,18 @@ def _stream(
         )
     grain = _grain()
     threads = -(-(threads or _THREADS) // max(workers, 1))
+    waiting = _AHEAD_PER_THREAD * threads
     elements = grain.MapDataset.range(steps.start * slots.rows, steps.stop * slots.rows)
-    dataset = (
-        elements.map(slots.position)
-        .map(examples)
-        .to_iter_dataset(
-            grain.ReadOptions(
-                num_threads=threads, prefetch_buffer_size=_AHEAD_PER_THREAD * threads
-            )
-        )
+    dataset = elements.map(
+        lambda element: examples(slots.position(element))
+    ).to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=waiting)
     )
     if workers:
         _mark_flags_as_parsed()
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(
-                num_workers=workers, per_worker_buffer_size=_AHEAD_PER_THREAD * threads
+                num_workers=workers, per_worker_buffer_size=waiting
             )
         )
     batches = dataset.batch(slots.rows, batch_fn=_batch)

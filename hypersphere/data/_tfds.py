@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.proto.tf_example_pb2 import Example
+from tensorflow_datasets.proto import tf_example_pb2
 
 from hypersphere.data._dataset import Dataset
 from hypersphere.data._open import load_records
 from hypersphere.data._records import Record, RecordSet
+
+# Protobuf makes this class at import.
+_Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,8 @@ class TfdsRecords:
 
 
 def _record(example: bytes) -> Record:
-    """Parses what TFDS itself takes five times longer to parse."""
-    fields = Example.FromString(example).features.feature
+    """Parses an example itself, because TFDS takes several times as long."""
+    fields = _Example.FromString(example).features.feature
     return Record(
         fields["image"].bytes_list.value[0], fields["label"].int64_list.value[0]
     )

@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent import futures
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,8 +96,8 @@ class Checkpoints:
         self._read_only = read_only
         self._first = jax.process_index() == 0
         self._checkpointer = ocp.StandardCheckpointer()
-        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future[None] | None = None
+        self._finisher = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: futures.Future[None] | None = None
         if self._first and not read_only:
             self._folders.clear()
 
@@ -137,7 +137,8 @@ class Checkpoints:
         """Takes the state, and returns while its files are being written.
 
         The state may be donated to another computation at once. A step of which there
-        is a whole checkpoint is not saved again. An unfinished save is waited for.
+        is a whole checkpoint is not saved again. An unfinished save is waited for; if
+        that one has failed, its error is raised after this one was begun.
 
         Args:
             step: The number of steps the state has been trained for.
@@ -155,23 +156,10 @@ class Checkpoints:
             TypeError: If `meta` is not JSON.
         """
         self._refuse_read_only("save")
-        self._join()
-        if not _everywhere(step not in self.steps()):
-            return
-        leaves = jax.tree.map(jnp.asarray, _leaves.flatten(state))
-        content = {
-            "kinds": jax.tree.map(_leaves.kind, leaves),
-            "meta": json.loads(json.dumps(meta)),  # the caller may change it
-            "score": None if score is None else float(score),
-        }
-        size = sum(leaf.nbytes for leaf in leaves.values())
-        with self._cleared_on_failure(step, size):
-            if self._first:
-                self._folders.begin(step)
-            files = jax.tree.map(_leaves.written, leaves)
-            self._checkpointer.save(self._folders.part(step) / "state", files)
-        found = fingerprints(leaves), finite(leaves)  # now: `state` may soon be donated
-        self._pending = self._finisher.submit(self._finish, step, content, found, size)
+        try:
+            self._join()
+        finally:  # what went wrong then should not cost this one
+            self._begin(step, state, meta, score)
 
     def restore(self, template: Any, *, step: int | None = None) -> Restored | None:
         """The newest checkpoint that is whole, or that of one step.
@@ -193,7 +181,7 @@ class Checkpoints:
             FileNotFoundError: If there is no checkpoint of `step`.
             OSError: If there are checkpoints and all that were tried are damaged.
         """
-        self.wait()
+        self._settle()
         wanted = jax.tree.map(_leaves.placed, _leaves.flatten(template))
         complaints: list[str] = []
         below = None if step is None else step + 1
@@ -227,11 +215,10 @@ class Checkpoints:
             step: The newest step that stays. Newer ones become `STEP.rewound`.
 
         Raises:
-            SaveError: If the save before could not be written.
             ValueError: If this was opened read-only.
         """
         self._refuse_read_only("set_aside_after")
-        self.wait()
+        self._settle()
         while (newest := self._newest(None)) is not None and newest > step:
             self._set_aside(newest, "rewound")
 
@@ -247,10 +234,8 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when everything is on disk; raises what `check` raises."""
-        try:
-            self._join()
-        finally:
-            _barrier("hypersphere checkpoint sealed")
+        self._settle()
+        self._join()
 
     def close(self) -> None:
         """Waits, and frees threads; raises what `check` raises."""
@@ -260,11 +245,37 @@ class Checkpoints:
             self._finisher.shutdown()
             self._checkpointer.close()
 
+    def _settle(self) -> None:
+        """Waits until all processes see what was saved; leaves an error for later."""
+        if self._pending is not None:
+            futures.wait([self._pending])
+        _barrier("hypersphere checkpoint sealed")
+
     def _join(self) -> None:
         """Waits for this process alone. An error is raised only once."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
+
+    def _begin(
+        self, step: int, state: Any, meta: dict[str, Any], score: float | None
+    ) -> None:
+        if not _everywhere(step not in self.steps()):
+            return
+        leaves = jax.tree.map(jnp.asarray, _leaves.flatten(state))
+        content = {
+            "kinds": jax.tree.map(_leaves.kind, leaves),
+            "meta": json.loads(json.dumps(meta)),  # the caller may change it
+            "score": None if score is None else float(score),
+        }
+        size = sum(leaf.nbytes for leaf in leaves.values())
+        with self._cleared_on_failure(step, size):
+            if self._first:
+                self._folders.begin(step)
+            files = jax.tree.map(_leaves.written, leaves)
+            self._checkpointer.save(self._folders.part(step) / "state", files)
+        found = fingerprints(leaves), finite(leaves)  # now: `state` may soon be donated
+        self._pending = self._finisher.submit(self._finish, step, content, found, size)
 
     def _finish(
         self, step: int, content: dict[str, Any], found: Any, size: int

@@ -263,7 +263,8 @@ def test_a_state_that_is_not_finite_is_not_kept(tmp_path, opened):
     checkpoints.save(7, {"bad": jnp.array([jnp.inf])}, {})
     with pytest.raises(FloatingPointError, match=r"step 7 is not finite"):
         checkpoints.save(8, {"good": jnp.ones(2)}, {})
-    assert names(tmp_path) == ["4"]
+    checkpoints.wait()
+    assert names(tmp_path) == ["4", "8"]
 
 
 def test_meta_may_change_after_saving_and_must_be_json(tmp_path, opened):
@@ -326,6 +327,10 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(small_disk, opened, c
             checkpoints.save(step, state, {})
             checkpoints.wait()
         assert names(small_disk) == ["1"]
+    checkpoints.save(3, state, {})
+    assert bits(checkpoints.restore(state).state) == bits(state)  # of step 1
+    with pytest.raises(SaveError, match=r"Checkpoint 3"):
+        checkpoints.wait()
     (small_disk / "other").unlink()
     checkpoints.save(4, state, {})
     checkpoints.check()
