@@ -252,6 +252,7 @@ class Run:
 
     def _settle(self, due: set[str], *, stops: bool) -> None:
         """Tells, evaluates and saves; a log alone waits for nothing."""
+        self._tolerating(self._checkpoints.check)
         if due == {"log"} and not stops:
             self._tell(keep=1)
             return
