@@ -11,11 +11,13 @@ from jax.sharding import Mesh
 from hypersphere import data
 from hypersphere.training import _mesh
 from hypersphere.training._config import TrainConfig
+from hypersphere.training._durations import resolve
 from hypersphere.training._program import Pool
 from hypersphere.training._validate import STREAMED
 
 Say = Callable[[str], None]
 _AHEAD = 2  # batches that are sent to the devices before they are needed
+_ENDLESS = 2**31  # batches of a stream, as many as a position can count
 
 
 class Judged(NamedTuple):
@@ -63,9 +65,15 @@ class Feed(Protocol):
 
 
 def make_feed(config: TrainConfig, mesh: Mesh, say: Say, source: str = "") -> Feed:
-    """The data that a config names, or those of another source."""
+    """The data that a config names, or those of another source to evaluate on."""
+    feed = _open(config, mesh, say, source or config.data.source)
+    if not source:
+        data.check_batch_size(config.batch_size, feed.facts["train"])
+    return feed
+
+
+def _open(config: TrainConfig, mesh: Mesh, say: Say, source: str) -> Feed:
     c = config.data
-    source = source or c.source
     if c.stream and source.startswith(STREAMED):
         records = data.open_records(
             source,
@@ -90,7 +98,6 @@ class Resident:
     def __init__(self, dataset: data.Dataset, config: TrainConfig, mesh: Mesh):
         self._dataset, self._config, self._mesh = dataset, config, mesh
         self._size = len(dataset.train.labels)
-        data.check_batch_size(config.batch_size, self._size)
         self._pools: dict[str, Pool] = {}
         self.class_names = dataset.class_names
         self.facts = {
@@ -145,8 +152,8 @@ class Streamed:
     def __init__(
         self, records: data.RecordSet, config: TrainConfig, mesh: Mesh, say: Say
     ):
-        self._records, self._config, self._mesh = records, config, mesh
-        self._say = say
+        self._config = resolve(config, len(records.train))
+        self._records, self._mesh, self._say = records, mesh, say
         data.check_batch_size(config.batch_size, len(records.train))
         self._stream: Any = None
         self._ahead: collections.deque[Pool] = collections.deque()
@@ -215,7 +222,7 @@ class Streamed:
             image_size=c.data.image_size,
             scale=(c.data.min_crop, 1.0),
             start=position,
-            stop=position + c.steps,
+            stop=_ENDLESS,
             share=_mesh.local_rows(self._mesh, c.batch_size),
             workers=c.data.workers,
             threads=c.data.threads,
