@@ -5,7 +5,7 @@
 `eval_stream` decode in the background. `batch_indices` says which examples make up step
 k, for both. `augment`, `normalize` and `mix` run inside the compiled step.
 
-`python -m hypersphere.data prepare --help` tells how to prepare sets that are read fast.
+`python -m hypersphere.data prepare --help` tells how to make sets that are read fast.
 """
 
 from hypersphere.data._augment import augment as augment, normalize as normalize

@@ -5,6 +5,7 @@ from hypersphere.data._dataset import Dataset, ImageSet
 from hypersphere.data._idx import load_idx
 from hypersphere.data._memory import check_memory
 from hypersphere.data._mnist5k import load_mnist5k
+from hypersphere.data._open import load_records
 from hypersphere.data._synthetic import load_synthetic
 
 
@@ -24,6 +25,7 @@ def load(
     | `tfds:NAME` | a TensorFlow Datasets set prepared as array_record |
     | `cifar:PATH` | CIFAR-10 or CIFAR-100 in their binary versions |
     | `folder:PATH` | `PATH/train/CLASS/*` and `PATH/test/CLASS/*`, or `PATH/CLASS/*` |
+    | `tar:PATH` | a folder of tar archives, ImageNet's as published among them |
     | `idx:PATH` | MNIST-format files, plain or gzipped |
     | `synthetic:HxWxC,classes=K,examples=N` | N generated, learnable images |
 
@@ -33,7 +35,7 @@ def load(
     test part of `tfds:` is the first of `test` and `validation` with known labels.
 
     Args:
-        source: Where the images come from, in one of the six forms.
+        source: Where the images come from, in one of the seven forms.
         data_dir: Where `tfds:` looks for prepared sets. Empty means
             `$TFDS_DATA_DIR`, or `~/tensorflow_datasets`. Other sources ignore it.
         image_size: Height and width in pixels to bring every image to: the shorter side
@@ -90,6 +92,10 @@ def _read(
             return load_folder(
                 path, image_size=image_size, test_fraction=test_fraction, seed=seed
             )
+        case ("tar", ":", path) if path:
+            from hypersphere.data._tar import open_tar
+
+            return load_records(open_tar(path), gray=False, image_size=image_size)
         case ("idx", ":", path) if path:
             return load_idx(path)
         case ("cifar", ":", path) if path:
@@ -98,8 +104,8 @@ def _read(
             return load_synthetic(spec, seed=seed)
     raise ValueError(
         "`load` needs `source` to be one of `mnist5k`, `tfds:NAME`, `folder:PATH`, "
-        "`idx:PATH`, `cifar:PATH` or `synthetic:HxWxC,classes=K,examples=N`, got "
-        f"`source={source!r}`."
+        "`tar:PATH`, `idx:PATH`, `cifar:PATH` or "
+        f"`synthetic:HxWxC,classes=K,examples=N`, got `source={source!r}`."
     )
 
 

@@ -17,7 +17,7 @@ def open_records(
     |---|---|
     | `tfds:NAME` | a TensorFlow Datasets set prepared as array_record |
     | `folder:PATH` | `PATH/train/CLASS/*` and `PATH/test/CLASS/*`, or `PATH/CLASS/*` |
-    | `tar:PATH` | a folder of tar files that `python -m hypersphere.data` prepared |
+    | `tar:PATH` | a folder of tar archives, ImageNet's as published among them |
 
     The parts, the labels and the order are those of `load`.
 

@@ -9,7 +9,9 @@ import pickle
 import tarfile
 
 import pytest
+from PIL import Image
 
+from hypersphere import data
 from hypersphere.data._tar import open_tar
 
 
@@ -298,3 +300,18 @@ def test_an_archive_that_changes_after_opening_is_named(tmp_path):
     os.truncate(tmp_path / "train.tar", 1000)
     with pytest.raises(ValueError, match="train.tar needs .* bytes.*has changed"):
         opened.train[5]
+
+
+def test_archives_can_be_loaded_whole(tmp_path):
+    image = io.BytesIO()
+    Image.new("RGB", (4, 6), (10, 20, 30)).save(image, "PNG")
+    files = tar(
+        [f"{c}/{k}.png" for c in "ab" for k in "12"],
+        contents=lambda _: image.getvalue(),
+    )
+    (tmp_path / "train.tar").write_bytes(files)
+    (tmp_path / "val.tar").write_bytes(files)
+    dataset = data.load(f"tar:{tmp_path}", image_size=2)
+    assert dataset.train.images.shape == dataset.test.images.shape == (4, 2, 2, 3)
+    assert (dataset.train.images == [10, 20, 30]).all()
+    assert dataset.class_names == ("a", "b") and [*dataset.train.labels] == [0, 0, 1, 1]
