@@ -65,39 +65,40 @@ def run_of(config: training.TrainConfig) -> Iterator[_run.Run]:
 
 
 def bare(config: training.TrainConfig) -> float:
-    """Seconds per call of the compiled step alone, the same batch each time."""
+    """Seconds per step of the compiled call alone, the same batches each time."""
     setup = _loop.prepare(config, quiet)
-    state, batches = setup.program.init(), setup.feed.take(0, 1)
+    count = _run._steps_per_call(setup.config, {}, 0)
+    state, batches = setup.program.init(), setup.feed.take(0, count)
     state, _ = setup.program.train(state, *batches)
     jax.block_until_ready(state)
+    calls = max(1, setup.config.steps // count)
     start = time.perf_counter()
-    for _ in range(setup.config.steps):
+    for _ in range(calls):
         state, _ = setup.program.train(state, *batches)
     jax.block_until_ready(state)
-    return (time.perf_counter() - start) / setup.config.steps
+    return (time.perf_counter() - start) / (calls * count)
 
 
 def looped(config: training.TrainConfig) -> float:
-    """Seconds per step of a run, logging included, between its first and last step."""
-    marks = []
-    train = _run.Run._train
+    """Seconds per step of a run, logging included, from its first call to its last."""
+    marks: list[tuple[int, float]] = []
+    train, save = _run.Run._train, _run.Run._save
 
     def timed(self: _run.Run, count: int) -> Any:
         metrics = train(self, count)
-        if self.step in (1, config.steps):
+        if not marks or self.step == config.steps:
             jax.block_until_ready(metrics)
-            marks.append(time.perf_counter())
+            marks.append((self.step, time.perf_counter()))
         return metrics
 
-    _run.Run._train = timed
+    _run.Run._train, _run.Run._save = timed, _enough
     try:
         with run_of(config) as run, contextlib.suppress(_Enough):
-            _run.Run._save = _enough
             run.advance()
     finally:
-        _run.Run._train = train
-        _run.Run._save = SAVE
-    return (marks[1] - marks[0]) / (config.steps - 1)
+        _run.Run._train, _run.Run._save = train, save
+    (first, start), (last, end) = marks
+    return (end - start) / (last - first)
 
 
 class _Enough(Exception):
@@ -106,9 +107,6 @@ class _Enough(Exception):
 
 def _enough(self: _run.Run) -> None:
     raise _Enough
-
-
-SAVE = _run.Run._save
 
 
 def measure_loop(rounds: int) -> dict[str, Any]:

@@ -8,31 +8,40 @@
 # Ctrl-C with 130: those are final.
 #
 # MAX_RESTARTS (default 100) limits the restarts, RESTART_DELAY (default 10) is the
-# pause before each in seconds. SIGTERM and SIGUSR1 are passed on to the command, after
-# which there is no restart: the machine is about to go.
+# pause before each in seconds. SIGTERM, SIGUSR1 and Ctrl-C are passed on to the command,
+# after which there is no restart: the machine is about to go, or somebody wants it.
 set -uo pipefail
+set -m  # else bash has the command ignore Ctrl-C, and sends it there twice
 
 restarts=0
 asked_to_stop=
 child=
 
 pass_on() {
-  asked_to_stop=1
+  asked_to_stop=$1
   [[ -n $child ]] && kill -s "$1" "$child" 2>/dev/null
 }
-trap 'pass_on TERM' TERM
-trap 'pass_on USR1' USR1
+for name in TERM USR1 INT; do
+  trap "pass_on $name" "$name"
+done
 
-while true; do
+# Starts a command, passes signals on to it, and sets `status` to how it ended.
+run() {
+  [[ -n $asked_to_stop ]] && return
   "$@" &
   child=$!
-  wait "$child"
-  status=$?
-  while kill -0 "$child" 2>/dev/null; do  # a signal has ended `wait`, not the command
+  [[ -n $asked_to_stop ]] && pass_on "$asked_to_stop"  # it came just before `child=`
+  while kill -0 "$child" 2>/dev/null; do  # a signal ends `wait`, not the command
     wait "$child"
-    status=$?
   done
-  if [[ -n $asked_to_stop || $status -eq 130 ]] || ((status != 75 && status < 128)); then
+  wait "$child"  # it is told again how the command has ended
+  status=$?
+  child=
+}
+
+while true; do
+  run "$@"
+  if [[ -n $asked_to_stop ]] || ((status != 75 && status < 128 || status == 130)); then
     exit "$status"
   fi
   if ((restarts >= ${MAX_RESTARTS:-100})); then
@@ -41,5 +50,7 @@ while true; do
   fi
   restarts=$((restarts + 1))
   echo "restart.sh: status $status, restart $restarts" >&2
-  sleep "${RESTART_DELAY:-10}"
+  last=$status
+  run sleep "${RESTART_DELAY:-10}"
+  status=$last  # what to end with if the pause was cut short
 done

@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from hypersphere import data
 from hypersphere.training import _mesh
 from hypersphere.training._config import TrainConfig
-from hypersphere.training._durations import resolve
 from hypersphere.training._program import Pool
 from hypersphere.training._validate import STREAMED
 
@@ -152,9 +151,8 @@ class Streamed:
     def __init__(
         self, records: data.RecordSet, config: TrainConfig, mesh: Mesh, say: Say
     ):
-        self._config = resolve(config, len(records.train))
-        self._records, self._mesh, self._say = records, mesh, say
-        data.check_batch_size(config.batch_size, len(records.train))
+        self._records, self._config, self._mesh = records, config, mesh
+        self._say = say
         self._stream: Any = None
         self._ahead: collections.deque[Pool] = collections.deque()
         self._next = -1

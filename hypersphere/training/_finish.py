@@ -16,7 +16,12 @@ from hypersphere import __version__
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._distributed import is_first
 from hypersphere.training._feed import Feed, Split
-from hypersphere.training._logging import make_console, show_summary, write_atomically
+from hypersphere.training._logging import (
+    finite,
+    make_console,
+    show_summary,
+    write_atomically,
+)
 from hypersphere.training._program import Program
 from hypersphere.training._run import Run
 from hypersphere.training._step import TrainState
@@ -38,7 +43,7 @@ def finish(
     model = program.task.model(whole)
     result = {
         "test_accuracy": test["accuracy"],
-        "test_loss": test["loss"],
+        "test_loss": finite(test["loss"]),
         "steps": run.step,
         **run.timing(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),

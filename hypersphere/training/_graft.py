@@ -1,8 +1,10 @@
 """Parameters of one run as the beginning of another."""
 
+import difflib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from hypersphere._select import dotted, matches
 from hypersphere.training import _mesh
@@ -11,9 +13,27 @@ from hypersphere.training import _mesh
 def graft(fresh: Any, donor: Any, patterns: tuple[str, ...]) -> Any:
     """Parameters of another run, but for those that start afresh.
 
+    Args:
+        fresh: Parameters of this run, as nested dictionaries.
+        donor: Those of the other run; they are copied, and may be given again.
+        patterns: Globs on the dotted paths of what starts afresh.
+
+    Returns:
+        A tree as `fresh`.
+
     Raises:
-        ValueError: If the other run has no such parameter, or one of another shape.
+        ValueError: If a pattern fits no parameter, or the other run has no such
+            parameter, or one of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere.training._graft import graft
+        >>> fresh = {"conv": jnp.zeros(2), "head": jnp.zeros(3)}
+        >>> donor = {"conv": jnp.ones(2), "head": jnp.ones(5)}
+        >>> print(*graft(fresh, donor, ("head",)).values())
+        [1. 1.] [0. 0. 0.]
     """
+    _check_patterns(fresh, patterns)
     given = {
         jax.tree_util.keystr(keys): leaf
         for keys, leaf in jax.tree_util.tree_flatten_with_path(donor)[0]
@@ -31,6 +51,20 @@ def graft(fresh: Any, donor: Any, patterns: tuple[str, ...]) -> Any:
                 f"{leaf.shape}, got {there}. Add {dotted(path)!r} to "
                 "`config.init_fresh` to start it afresh."
             )
-        return other
+        return jnp.copy(other)  # the step will overwrite what it is given
 
     return jax.tree_util.tree_map_with_path(choose, fresh)
+
+
+def _check_patterns(params: Any, patterns: tuple[str, ...]) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = [_mesh.names(keys) for keys, _ in leaves]
+    for pattern in patterns:
+        if not any(matches(pattern, path) for path in paths):
+            nearest = difflib.get_close_matches(
+                pattern, map(dotted, paths), n=3, cutoff=0.0
+            )
+            raise ValueError(
+                "`config.init_fresh` needs patterns that fit a parameter, got "
+                f"{pattern!r}. The nearest parameters are {', '.join(nearest)}."
+            )

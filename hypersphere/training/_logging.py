@@ -1,6 +1,7 @@
 """What a run tells: a file for programs, TensorBoard, and a person at a terminal."""
 
 import json
+import math
 import os
 import sys
 import uuid
@@ -51,9 +52,10 @@ class Reporter:
         self._steps, self._must_write = steps, must_write
         self._sinks: list[Any] = []
         if is_first():
+            wandb = _import_wandb() if project else None  # before a file is opened
             self._sinks = [_JsonLines(workdir, start), _Events(workdir, start)]
-            if project:
-                self._sinks.append(_WeightsAndBiases(project, workdir, name))
+            if wandb:
+                self._sinks.append(_WeightsAndBiases(wandb, project, workdir, name))
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -129,7 +131,8 @@ class _JsonLines:
     def write(
         self, step: int, seconds: float, split: str, values: Mapping[str, float]
     ) -> None:
-        line = {"step": step, "time": round(seconds, 3), "split": split, **values}
+        numbers = {key: finite(value) for key, value in values.items()}
+        line = {"step": step, "time": round(seconds, 3), "split": split, **numbers}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -159,15 +162,7 @@ class _Events:
 class _WeightsAndBiases:
     """A run on wandb.ai, found again by a file in the folder."""
 
-    def __init__(self, project: str, workdir: Path, name: str):
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "`config.wandb` needs the package `wandb`, which is not installed. "
-                "`pip install wandb` brings it.",
-                name="wandb",
-            ) from error
+    def __init__(self, wandb: Any, project: str, workdir: Path, name: str):
         config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
         file = workdir / "wandb_id.txt"
         if not file.is_file():
@@ -188,6 +183,23 @@ class _WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _import_wandb() -> Any:
+    try:
+        import wandb  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "`config.wandb` needs the package `wandb`, which is not installed. "
+            "`pip install wandb` brings it.",
+            name="wandb",
+        ) from error
+    return wandb
+
+
+def finite(value: float) -> float | None:
+    """The number, or None if it is not finite, for which JSON has no word."""
+    return value if math.isfinite(value) else None
 
 
 def _forget_after(metrics: Path, step: int) -> None:
@@ -223,7 +235,8 @@ def show_summary(
     """The closing table: what was reached, and where it is."""
     table = Table(show_header=False, title=f"Finished: {workdir}", title_justify="left")
     table.add_row("test accuracy", f"[bold]{result['test_accuracy']:.4f}")
-    table.add_row("test loss", f"{result['test_loss']:.4f}")
+    loss = result["test_loss"]
+    table.add_row("test loss", "not finite" if loss is None else f"{loss:.4f}")
     table.add_row("steps", f"{result['steps']:,}")
     table.add_row("time", f"{result['seconds']:.1f} s")
     table.add_row("speed", f"{result['examples_per_second']:,.0f} examples/s")

@@ -14,7 +14,8 @@ from hypersphere.data import _memory
 def test_unknown_source_lists_the_forms(source):
     message = (
         "`mnist5k`, `tfds:NAME`, `folder:PATH`, `tar:PATH`, `idx:PATH`, "
-        f"`cifar:PATH` or `synthetic:HxWxC,classes=K,examples=N`, got `source='{source}'`"
+        "`cifar:PATH` or `synthetic:HxWxC,classes=K,examples=N`, got "
+        f"`source='{source}'`"
     )
     with pytest.raises(ValueError, match=message):
         data.load(source)

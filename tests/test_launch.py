@@ -1,0 +1,126 @@
+import pathlib
+import signal
+import subprocess
+import time
+
+import pytest
+
+LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
+
+
+def start(folder, script, **environment):
+    """Runs a script under restart.sh; it counts its own starts in `starts`."""
+    (folder / "job.sh").write_text(f"echo start >> starts\n{script}\n")
+    return subprocess.Popen(
+        [LAUNCH / "restart.sh", "bash", "job.sh"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={"PATH": "/usr/bin:/bin", "RESTART_DELAY": "0", **environment},
+    )
+
+
+def starts(folder):
+    file = folder / "starts"
+    return len(file.read_text().splitlines()) if file.is_file() else 0
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not come about within a minute"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("status", [75, 134, 137, 143])
+def test_what_a_restart_can_help_is_started_again(tmp_path, status):
+    first = f"[ -e begun ] && exit 0; touch begun; exit {status}"
+    process = start(tmp_path, first)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert starts(tmp_path) == 2
+    assert f"status {status}, restart 1" in told
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 130])
+def test_what_is_finished_wrong_or_interrupted_is_final(tmp_path, status):
+    process = start(tmp_path, f"exit {status}")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert starts(tmp_path) == 1
+    assert not told
+
+
+def test_a_killed_command_is_started_again(tmp_path):
+    script = "[ -e begun ] && exit 0; touch begun; kill -KILL $$"
+    process = start(tmp_path, script)
+    process.communicate(timeout=60)
+    assert (process.returncode, starts(tmp_path)) == (0, 2)
+
+
+def test_the_number_of_restarts_is_limited(tmp_path):
+    process = start(tmp_path, "exit 75", MAX_RESTARTS="3")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert starts(tmp_path) == 4
+    assert "gave up after 3 restarts" in told
+
+
+@pytest.mark.parametrize("name", ["TERM", "USR1", "INT"])
+def test_a_signal_is_passed_on_once_and_ends_the_restarts(tmp_path, name):
+    script = f"""
+    trap 'echo {name} >> got; ended=1' {name}
+    touch ready
+    until [ -n "$ended" ]; do sleep 0.05; done
+    sleep 0.2  # as if it saved
+    exit 75
+    """
+    process = start(tmp_path, script)
+    wait_until((tmp_path / "ready").exists)
+    process.send_signal(getattr(signal, f"SIG{name}"))
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert (tmp_path / "got").read_text().split() == [name]
+    assert starts(tmp_path) == 1
+
+
+def test_a_signal_between_two_starts_ends_it_at_once(tmp_path):
+    process = start(tmp_path, "exit 75", RESTART_DELAY="1000")
+    assert "restart 1" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert starts(tmp_path) == 1
+
+
+def test_a_command_under_it_can_be_interrupted_while_it_starts(tmp_path):
+    """Plain bash has its background commands ignore Ctrl-C."""
+    process = start(tmp_path, "touch ready; exec sleep 1000")
+    wait_until((tmp_path / "ready").exists)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+@pytest.mark.parametrize("file", sorted(LAUNCH.glob("*.s*")), ids=lambda f: f.name)
+def test_every_script_is_bash(file):
+    assert file.read_text().startswith("#!/usr/bin/env bash\n")
+    done = subprocess.run(["bash", "-n", file], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("file", sorted(LAUNCH.glob("*.yaml")), ids=lambda f: f.name)
+def test_kubernetes_starts_as_many_processes_as_they_are_told(file):
+    yaml = pytest.importorskip("yaml")
+    service, job = yaml.safe_load_all(file.read_text())
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    count = job["spec"]["completions"]
+    assert job["spec"]["parallelism"] == count
+    assert f"--processes={count}" in container["command"]
+    name = service["metadata"]["name"]
+    address = next(x for x in container["command"] if x.startswith("--coordinator="))
+    assert address.startswith(f"--coordinator={name}-0.{pod['subdomain']}:")
+    claimed = {mount["name"] for mount in container["volumeMounts"]}
+    assert claimed == {volume["name"] for volume in pod["volumes"]}
