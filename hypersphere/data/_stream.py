@@ -1,26 +1,21 @@
 """Batches of images that are decoded in the background, by the step alone."""
 
-import dataclasses
 import functools
 import gc
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from hypersphere.data._order import batch_indices, philox
+from hypersphere.data._examples import Evaluation, Example, Slots, Training
+from hypersphere.data._order import batch_indices
 from hypersphere.data._records import Records
 
 _THREADS = min(16, os.cpu_count() or 1)  # more of them wait for the interpreter
 _AHEAD_PER_THREAD = 4  # decoded images that wait for their turn
 _BATCHES_AHEAD = 2
-_TRIES = 100  # images that may be broken before the whole set is called so
-_CROPS = 2**63  # above the numbers of epochs, whose orders use the same seed
-
-_order = threading.Lock()
 
 
 class Batch(NamedTuple):
@@ -154,7 +149,7 @@ def train_batches(
         )
     batch_indices(start, size=len(records), batch_size=batch_size, seed=seed)  # checks
     examples = _training(records, batch_size, seed, image_size, scale)
-    slots = _Slots("train_batches", batch_size, *share)
+    slots = Slots("train_batches", batch_size, *share)
     steps = range(start, stop)
     return _stream(examples, slots, steps, workers=workers, threads=threads)
 
@@ -203,7 +198,7 @@ def batch_at(
     """
     batch_indices(step, size=len(records), batch_size=batch_size, seed=seed)  # checks
     examples = _training(records, batch_size, seed, image_size, scale)
-    slots = _Slots("batch_at", batch_size, *share)
+    slots = Slots("batch_at", batch_size, *share)
     elements = range(step * slots.rows, (step + 1) * slots.rows)
     return _batch([examples(slots.position(element)) for element in elements])
 
@@ -255,7 +250,7 @@ def eval_stream(
         [4 2] [1. 1.]
         [5 0] [1. 0.]
     """
-    slots = _Slots("eval_stream", batch_size, *share)
+    slots = Slots("eval_stream", batch_size, *share)
     if not len(records):
         raise ValueError(
             "`eval_stream` needs at least one image, got `len(records)=0`."
@@ -267,105 +262,9 @@ def eval_stream(
         central_crop, image_size=image_size, crop_fraction=crop_fraction
     )
     nothing = np.zeros((image_size, image_size, 3), np.uint8)
-    examples = _Evaluation(records, crop, nothing)
+    examples = Evaluation(records, crop, nothing)
     steps = range(-(-len(records) // batch_size))
     return _stream(examples, slots, steps, workers=0, threads=threads)
-
-
-class _Example(NamedTuple):
-    """One row of a batch."""
-
-    image: np.ndarray
-    label: int
-    weight: float
-    skipped: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Slots:
-    """The rows of every batch that are those of one process."""
-
-    who: str
-    batch_size: int
-    index: int
-    count: int
-
-    def __post_init__(self):
-        if not 0 <= self.index < self.count:
-            raise ValueError(
-                f"`{self.who}` needs `0 <= share[0] < share[1]`, which process this is "
-                f"and how many there are, got `share={(self.index, self.count)}`."
-            )
-        if self.batch_size < 1 or self.batch_size % self.count:
-            raise ValueError(
-                f"`{self.who}` needs a `batch_size` that the {self.count} processes of "
-                f"`share` can divide evenly, got `batch_size={self.batch_size}`."
-            )
-
-    @property
-    def rows(self) -> int:
-        return self.batch_size // self.count
-
-    def position(self, element: int) -> int:
-        """Where an element of this process stands in the sequence of all examples."""
-        step, row = divmod(element, self.rows)
-        return step * self.batch_size + self.index * self.rows + row
-
-
-@dataclasses.dataclass(frozen=True)
-class _Training:
-    """A random crop for every position."""
-
-    records: Records
-    batch_size: int
-    seed: int
-    crop: Callable[[bytes, np.random.Generator], np.ndarray]
-
-    def __call__(self, position: int) -> _Example:
-        rng = np.random.Generator(philox(self.seed, _CROPS + position))
-        wanted = index = self._index(position)
-        reason = None
-        for _ in range(_TRIES):
-            try:
-                content, label = self.records[index]
-                skipped = -1 if index == wanted else wanted
-                return _Example(self.crop(content, rng), label, 1.0, skipped)
-            except (ValueError, OSError) as error:
-                reason = error
-                index = int(rng.random() * len(self.records))
-        raise ValueError(
-            f"Training needs readable images, got {_TRIES} in a row that are not, the "
-            f"first of them {self.records.name(wanted)}. Check the set."
-        ) from reason
-
-    def _index(self, position: int) -> int:
-        step, slot = divmod(position, self.batch_size)
-        with _order:  # one thread draws the order of a new epoch, the others wait
-            indices = batch_indices(
-                step,
-                size=len(self.records),
-                batch_size=self.batch_size,
-                seed=self.seed,
-            )
-        return int(indices[slot])
-
-
-@dataclasses.dataclass(frozen=True)
-class _Evaluation:
-    """The center of the image at every position, and nothing behind the last."""
-
-    records: Records
-    crop: Callable[[bytes], np.ndarray]
-    nothing: np.ndarray
-
-    def __call__(self, position: int) -> _Example:
-        if position >= len(self.records):
-            return _Example(self.nothing, 0, 0.0, -1)
-        try:
-            content, label = self.records[position]
-            return _Example(self.crop(content), label, 1.0, -1)
-        except (ValueError, OSError):
-            return _Example(self.nothing, 0, 0.0, position)
 
 
 def _training(
@@ -374,17 +273,17 @@ def _training(
     seed: int,
     image_size: int,
     scale: tuple[float, float],
-) -> _Training:
+) -> Training:
     from hypersphere.data._decode import check_crop, random_resized_crop
 
     check_crop(image_size, scale, (1.0, 1.0))
     crop = functools.partial(random_resized_crop, image_size=image_size, scale=scale)
-    return _Training(records, batch_size, seed, crop)
+    return Training(records, batch_size, seed, crop)
 
 
 def _stream(
-    examples: Callable[[int], _Example],
-    slots: _Slots,
+    examples: Callable[[int], Example],
+    slots: Slots,
     steps: range,
     *,
     workers: int,
@@ -419,7 +318,7 @@ def _stream(
     return Stream(iter(ahead), workers=workers)
 
 
-def _batch(examples: Sequence[_Example]) -> Batch:
+def _batch(examples: Sequence[Example]) -> Batch:
     images, labels, weights, skipped = zip(*examples, strict=True)
     return Batch(
         np.stack(images),

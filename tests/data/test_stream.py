@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hypersphere import data
-from hypersphere.data import _decode, _stream
+from hypersphere.data import _decode, _examples
 from tests.data import test_folder
 
 SIZE = 8
@@ -353,7 +353,7 @@ def test_one_thread_draws_the_order_of_an_epoch(monkeypatch):
         running.pop()
         return data.batch_indices(*args, **options)
 
-    monkeypatch.setattr(_stream, "batch_indices", slow)
+    monkeypatch.setattr(_examples, "batch_indices", slow)
     with train_batches(Photos(8), batch_size=4, stop=4, threads=4) as stream:
         assert len(list(stream)) == 4
     assert len(together) > 16 and max(together) == 1

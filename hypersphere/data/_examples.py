@@ -1,0 +1,112 @@
+"""Which image is decoded for which row of which batch, and how."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from hypersphere.data._order import batch_indices, philox
+from hypersphere.data._records import Records
+
+_TRIES = 100  # images that may be broken before the whole set is called so
+_CROPS = 2**63  # above the numbers of epochs, whose orders use the same seed
+
+_order = threading.Lock()
+
+
+class Example(NamedTuple):
+    """One row of a batch."""
+
+    image: np.ndarray
+    label: int
+    weight: float
+    skipped: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+    """The rows of every batch that are those of one process."""
+
+    who: str
+    batch_size: int
+    index: int
+    count: int
+
+    def __post_init__(self):
+        if not 0 <= self.index < self.count:
+            raise ValueError(
+                f"`{self.who}` needs `0 <= share[0] < share[1]`, which process this is "
+                f"and how many there are, got `share={(self.index, self.count)}`."
+            )
+        if self.batch_size < 1 or self.batch_size % self.count:
+            raise ValueError(
+                f"`{self.who}` needs a `batch_size` that the {self.count} processes of "
+                f"`share` can divide evenly, got `batch_size={self.batch_size}`."
+            )
+
+    @property
+    def rows(self) -> int:
+        return self.batch_size // self.count
+
+    def position(self, element: int) -> int:
+        """Where an element of this process stands in the sequence of all examples."""
+        step, row = divmod(element, self.rows)
+        return step * self.batch_size + self.index * self.rows + row
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A random crop for every position."""
+
+    records: Records
+    batch_size: int
+    seed: int
+    crop: Callable[[bytes, np.random.Generator], np.ndarray]
+
+    def __call__(self, position: int) -> Example:
+        rng = np.random.Generator(philox(self.seed, _CROPS + position))
+        wanted = index = self._index(position)
+        reason = None
+        for _ in range(_TRIES):
+            try:
+                content, label = self.records[index]
+                skipped = -1 if index == wanted else wanted
+                return Example(self.crop(content, rng), label, 1.0, skipped)
+            except (ValueError, OSError) as error:
+                reason = error
+                index = int(rng.random() * len(self.records))
+        raise ValueError(
+            f"Training needs readable images, got {_TRIES} in a row that are not, the "
+            f"first of them {self.records.name(wanted)}. Check the set."
+        ) from reason
+
+    def _index(self, position: int) -> int:
+        step, slot = divmod(position, self.batch_size)
+        with _order:  # one thread draws the order of a new epoch, the others wait
+            indices = batch_indices(
+                step,
+                size=len(self.records),
+                batch_size=self.batch_size,
+                seed=self.seed,
+            )
+        return int(indices[slot])
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The center of the image at every position, and nothing behind the last."""
+
+    records: Records
+    crop: Callable[[bytes], np.ndarray]
+    nothing: np.ndarray
+
+    def __call__(self, position: int) -> Example:
+        if position >= len(self.records):
+            return Example(self.nothing, 0, 0.0, -1)
+        try:
+            content, label = self.records[position]
+            return Example(self.crop(content), label, 1.0, -1)
+        except (ValueError, OSError):
+            return Example(self.nothing, 0, 0.0, position)
