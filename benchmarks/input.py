@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from hypersphere.data import _decode, _stream
+from hypersphere.data import _decode, _examples, _stream
 from hypersphere.data._open import open_records
 from hypersphere.data._records import Record, Records
 
@@ -99,8 +99,8 @@ def empty_stream(records: Records, options: argparse.Namespace, threads: int):
     def crop(content: bytes, rng: np.random.Generator) -> np.ndarray:
         return np.empty(shape, np.uint8)
 
-    slots = _stream._Slots("empty_stream", options.batch_size, 0, 1)
-    examples = _stream._Training(records, options.batch_size, 0, crop)
+    slots = _examples.Slots("empty_stream", options.batch_size, 0, 1)
+    examples = _examples.Training(records, options.batch_size, 0, crop)
     steps = range(options.steps)
     return _stream._stream(examples, slots, steps, workers=0, threads=threads)
 

@@ -356,4 +356,4 @@ def test_one_thread_draws_the_order_of_an_epoch(monkeypatch):
     monkeypatch.setattr(_examples, "batch_indices", slow)
     with train_batches(Photos(8), batch_size=4, stop=4, threads=4) as stream:
         assert len(list(stream)) == 4
-    assert len(together) > 16 and max(together) == 1
+    assert len(together) == 16 and max(together) == 1
