@@ -48,7 +48,10 @@ def test_a_run_trains_without_tensorflow_and_without_a_warning(tmp_path):
     ("arguments", "message"),
     [
         (["--config.stpes=3"], "Did you mean `config.steps`"),
-        (["--config.steps=1.5"], "config.steps"),
+        (["--config.steps=many"], "`config.steps` needs a number and a unit"),
+        (["--config.steps=2 epochs 5 steps"], "one number and one unit"),
+        (["--config.optim.warmup=3 weeks"], "`config.optim.warmup` needs one of the"),
+        (["--config.steps=50%"], "nothing that this could be a percentage of"),
         (["--config.batch_size=33"], "33"),
         (["--config=configs/no_such.py"], "configs/no_such.py"),
         (["--config.data.source=folder:/no/such/folder"], "/no/such/folder"),
@@ -72,6 +75,46 @@ def test_what_is_missing_on_the_command_line_is_named():
 
 
 @pytest.mark.slow
-def test_help_names_the_flags_and_shows_an_override():
-    done = train("--help")
-    assert "--workdir" in done.stdout and "--config.steps=200" in done.stdout
+def test_help_names_the_flags_without_importing_a_framework(tmp_path):
+    for name in ("jax", "tensorflow"):
+        (tmp_path / name).mkdir()
+        trap = f"raise SystemExit('{name} was imported')"
+        (tmp_path / name / "__init__.py").write_text(trap)
+    done = train("--help", PYTHONPATH=str(tmp_path))
+    assert "was imported" not in done.stdout + done.stderr
+    for flag in ("--workdir", "--[no]dry_run", "--config.steps=200", "--config.print"):
+        assert flag in done.stdout
+
+
+@pytest.mark.slow
+def test_the_config_is_shown_with_its_durations_in_steps(tmp_path):
+    done = train(
+        *SMALL,
+        "--config.steps=3 epochs",
+        "--config.eval_every=50%",
+        "--config.optim.warmup=16 examples",
+        "--config.print",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["steps"], shown["eval_every"], shown["optim"]["warmup"]) == (12, 6, 2)
+    assert shown["model"]["width"] == 0.02
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--dry_run", "--dry-run"])
+def test_a_dry_run_needs_no_folder_and_tells_what_it_takes(flag):
+    done = train(*SMALL, "--config.steps=2 epochs", flag)
+    assert done.returncode == 0, done.stderr
+    assert "8, 2.0 epochs" in done.stdout and "head.kernel" in done.stdout
+    assert "MiB a device" in done.stdout and "GFLOP a step" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_run_needs_a_folder_and_says_so():
+    done = train(*SMALL)
+    assert done.returncode != 0
+    assert "--workdir must be given" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -22,6 +22,7 @@ from hypersphere.training._config_text import (
 from hypersphere.training._distributed import join as join
 from hypersphere.training._dry_run import dry_run as dry_run
 from hypersphere.training._durations import Duration as Duration
+from hypersphere.training._export import export as export
 from hypersphere.training._guard import DivergedError as DivergedError
 from hypersphere.training._loop import Loaded as Loaded, load as load, train as train
 from hypersphere.training._stop import (

@@ -1,10 +1,14 @@
 """The compilation cache: what was compiled once is read the next time."""
 
+import contextlib
 import hashlib
+import importlib
 import os
 import platform
+import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -42,26 +46,32 @@ def remove_broken(folder: Path) -> None:
     """Removes half-written entries among those that are new since the last look."""
     mark = folder / _MARK
     last = mark.stat().st_mtime if mark.is_file() else 0.0
+    now = time.time() - 1  # the clock of files is a little behind
     for entry in folder.glob("*-cache"):
-        if entry.stat().st_mtime >= last and not _is_whole(entry.read_bytes()):
-            entry.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            if entry.stat().st_mtime >= last and not _is_whole(entry.read_bytes()):
+                entry.unlink()
     mark.touch()
+    os.utime(mark, (now, now))  # what was written meanwhile is looked at next time
 
 
 def _is_whole(content: bytes) -> bool:
-    if content.startswith(b"\x28\xb5\x2f\xfd"):  # zstd, which Python has from 3.14 on
-        try:
-            from compression import zstd  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            return False
-        decompress, errors = zstd.decompress, (zstd.ZstdError, EOFError)
-    else:
-        decompress, errors = zlib.decompress, (zlib.error,)
+    decompress: Any = zlib.decompress
+    if content.startswith(b"\x28\xb5\x2f\xfd"):  # zstd, which JAX prefers
+        decompress = _zstd_decompress()
     try:
         decompress(content)
-    except errors:
+    except Exception:  # each library has errors of its own
         return False
     return True
+
+
+def _zstd_decompress() -> Any:
+    """Of Python, which has it from 3.14 on, or of the package that JAX would take."""
+    for name in ("compression.zstd", "zstandard"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name).decompress
+    return len  # nothing here reads such an entry, not even JAX
 
 
 def _processor() -> str:

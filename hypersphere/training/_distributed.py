@@ -1,9 +1,13 @@
 """Several processes as one run."""
 
 import socket
+import sys
+import threading
 import time
 
 import jax
+
+_SILENT = 5.0  # seconds of waiting for the others before a line says so
 
 
 def join(
@@ -23,13 +27,14 @@ def join(
         coordinator: Address of process 0 as `HOST:PORT`; empty to be found.
         processes: How many processes there are.
         process: Which one this is, from 0.
-        timeout: Seconds to wait for the others.
+        timeout: Seconds to wait for the others, at the start and at the end.
         heartbeat: Seconds without a sign of life after which a process counts as dead,
             which ends the others.
 
     Raises:
         ValueError: If only some of the three are given, or one is out of range.
-        ConnectionError: If the others cannot be reached in time.
+        ConnectionError: If the coordinator cannot be reached in time. If another
+            process does not come, JAX ends this one with SIGABRT.
 
     Example:
         >>> from hypersphere import training
@@ -47,12 +52,16 @@ def join(
             "--process, or none of them where the cluster tells them "
             "(--distributed), got no coordinator."
         )
+    patience = threading.Timer(_SILENT, _tell, (timeout,))
+    patience.daemon = True
+    patience.start()
     try:
         jax.distributed.initialize(
             coordinator or None,
             processes or None,
             process if coordinator else None,
             initialization_timeout=timeout,
+            shutdown_timeout_seconds=timeout,
             heartbeat_timeout_seconds=heartbeat,
         )
     except (RuntimeError, ValueError) as error:
@@ -61,6 +70,16 @@ def join(
             f"This process could not join the others within {timeout} s ({reason}). "
             "Are all of them started, with the same --coordinator and --processes?"
         ) from error
+    finally:
+        patience.cancel()
+
+
+def _tell(timeout: int) -> None:
+    """Says what is waited for: JAX ends the process itself when it is too long."""
+    sys.stderr.write(
+        f"Waiting up to {timeout} s for the other processes. Are all of them started, "
+        "each once, with the same --coordinator and --processes?\n"
+    )
 
 
 def _check(coordinator: str, processes: int, process: int) -> None:

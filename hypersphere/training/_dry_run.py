@@ -51,7 +51,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
         compile_seconds = time.perf_counter() - start
         state, seconds = program.init(), []
         for step in range(_TRIED + 1):
-            batches = feed.take(step, 1)
+            batches = feed.take(step + 1, 1)  # in order: going back opens a stream anew
             start = time.perf_counter()
             state, metrics = compiled(state, *batches)
             jax.block_until_ready((state, metrics))

@@ -10,20 +10,23 @@ from hypersphere._select import dotted, matches
 from hypersphere.training import _mesh
 
 
-def graft(fresh: Any, donor: Any, patterns: tuple[str, ...]) -> Any:
-    """Parameters of another run, but for those that start afresh.
+def graft(
+    fresh: Any, donor: Any, patterns: tuple[str, ...], *, must_fit: bool = True
+) -> Any:
+    """Arrays of another run, but for those that start afresh.
 
     Args:
-        fresh: Parameters of this run, as nested dictionaries.
+        fresh: Arrays of this run, as nested dictionaries.
         donor: Those of the other run; they are copied, and may be given again.
         patterns: Globs on the dotted paths of what starts afresh.
+        must_fit: Whether every pattern has to fit one of them.
 
     Returns:
         A tree as `fresh`.
 
     Raises:
-        ValueError: If a pattern fits no parameter, or the other run has no such
-            parameter, or one of another shape.
+        ValueError: If a pattern fits nothing, or the other run has no such array, or
+            one of another shape.
 
     Example:
         >>> import jax.numpy as jnp
@@ -33,7 +36,8 @@ def graft(fresh: Any, donor: Any, patterns: tuple[str, ...]) -> Any:
         >>> print(*graft(fresh, donor, ("head",)).values())
         [1. 1.] [0. 0. 0.]
     """
-    _check_patterns(fresh, patterns)
+    if must_fit:
+        _check_patterns(fresh, patterns)
     given = {
         jax.tree_util.keystr(keys): leaf
         for keys, leaf in jax.tree_util.tree_flatten_with_path(donor)[0]

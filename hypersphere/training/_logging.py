@@ -1,9 +1,11 @@
 """What a run tells: a file for programs, TensorBoard, and a person at a terminal."""
 
+import contextlib
 import json
 import math
 import os
 import sys
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +21,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue]
+    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
+)
+from tensorboardX.summary import scalar
 
 from hypersphere.training._distributed import is_first
+
+_FLUSH_AFTER = 30.0  # seconds that TensorBoard's events may wait in memory
 
 
 class Reporter:
@@ -101,7 +110,8 @@ class Reporter:
     def evaluated(
         self, step: int, seconds: float, split: str, values: Mapping[str, float]
     ) -> None:
-        """Records an evaluation."""
+        """Records an evaluation; one on training images as `train_eval`."""
+        split = "train_eval" if split == "train" else split  # `train` is the steps' own
         self._record(step, seconds, split, values)
         self.say(
             f"step {step:,}: {split} loss {values['loss']:.4f}, "
@@ -115,48 +125,80 @@ class Reporter:
             for sink in self._sinks:
                 sink.write(step, seconds, split, values)
         except OSError as error:
+            line = f"The log of step {step:,} could not be written ({error})."
             if self._must_write:
-                raise
-            self.say(f"The log of step {step:,} could not be written ({error}).")
+                raise OSError(
+                    f"{line} Make room and start it again: it resumes at its newest "
+                    "checkpoint."
+                ) from error
+            self.say(f"{line} Training goes on.")
 
 
 class _JsonLines:
-    """One JSON object a line."""
+    """One JSON object a line; a line that a full disk cuts short is overwritten."""
 
     def __init__(self, workdir: Path, start: int):
-        path = workdir / "metrics.jsonl"
-        _forget_after(path, start)
-        self._file = open(path, "a", encoding="utf-8")
+        self._path = workdir / "metrics.jsonl"
+        _forget_after(self._path, start)
+        self._path.touch()
+        self._end = self._path.stat().st_size
 
     def write(
         self, step: int, seconds: float, split: str, values: Mapping[str, float]
     ) -> None:
         numbers = {key: finite(value) for key, value in values.items()}
         line = {"step": step, "time": round(seconds, 3), "split": split, **numbers}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        content = (json.dumps(line) + "\n").encode()
+        with open(self._path, "r+b") as file:
+            file.truncate(self._end)
+            file.seek(self._end)
+            file.write(content)
+        self._end += len(content)
 
     def close(self) -> None:
-        self._file.close()
+        """Every line is written already."""
 
 
 class _Events:
-    """TensorBoard's files."""
+    """TensorBoard's files.
+
+    Not by `SummaryWriter`: a full disk ends its thread, and then the run waits for
+    ever. Here it raises an error, after which the next events get another file.
+    """
 
     def __init__(self, workdir: Path, start: int):
-        self._writer = SummaryWriter(
-            str(workdir), purge_step=start + 1 if start else None
-        )
+        self._prefix, self._start = str(workdir / "events"), start
+        self._writer: EventsWriter | None = None
 
     def write(
         self, step: int, seconds: float, split: str, values: Mapping[str, float]
     ) -> None:
         del seconds
+        writer, self._writer = self._writer or self._opened(), None
         for name, value in values.items():
-            self._writer.add_scalar(f"{split}/{name}", value, step)
+            summary = scalar(f"{split}/{name}", value)
+            event = Event(wall_time=time.time(), step=step, summary=summary)
+            writer.write_event(event)
+        if time.monotonic() > self._flush_at:
+            writer.flush()
+            self._flush_at = time.monotonic() + _FLUSH_AFTER
+        self._writer = writer
 
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            with contextlib.suppress(OSError):  # it has been told, or will be
+                self._writer.close()
+
+    def _opened(self) -> EventsWriter:
+        writer = EventsWriter(self._prefix, f".{self._start}")
+        self._flush_at = time.monotonic() + _FLUSH_AFTER
+        if self._start:  # what an earlier process has told of later steps is void
+            session = SessionLog(status=SessionLog.START)
+            again = Event(
+                wall_time=time.time(), step=self._start + 1, session_log=session
+            )
+            writer.write_event(again)
+        return writer
 
 
 class _WeightsAndBiases:

@@ -117,10 +117,7 @@ def train(
         _refuse_another_config(folder, config, allow_changes=allow_changes)
         if (folder / "result.json").is_file() and not allow_changes:
             return _finished(folder)
-        donor = load(config.init_from).model if config.init_from else None
         _check_writable(folder)
-        if is_first():
-            write_atomically(folder / "config.json", to_json(config).encode())
         checkpoints = stack.enter_context(
             contextlib.closing(
                 Checkpoints(folder, keep=config.keep, keep_best=config.keep_best)
@@ -133,8 +130,10 @@ def train(
             setup.evaluators,
             setup.program,
             checkpoints,
-            donor and nnx.to_pure_dict(nnx.state(donor, nnx.Param)),
+            functools.partial(_donor, config.init_from) if config.init_from else None,
         )
+        if is_first():
+            write_atomically(folder / "config.json", to_json(config).encode())
         run.advance()
         return finish(config, folder, run, setup.feed, setup.program)
 
@@ -205,15 +204,28 @@ def _make_evaluators(
             split = feed.split("train")
         else:
             other = make_feed(config, mesh, say, name)
-            there, here = other.facts["num_classes"], feed.facts["num_classes"]
-            if there > here:
-                raise ValueError(
-                    f"`config.evaluators` needs sets of the {here} classes that are "
-                    f"trained on, got {there} in {name}."
-                )
+            _check_same_kind(name, other.facts, feed.facts)
             split = other.split("test")
         evaluators[name] = Evaluator(split, int(every))
     return evaluators
+
+
+def _check_same_kind(name: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raises unless a model for the images here can be judged on those there."""
+    same_shape = there["image_shape"] == here["image_shape"]
+    if there["num_classes"] > here["num_classes"] or not same_shape:
+        raise ValueError(
+            "`config.evaluators` needs images of the shape and of the classes that are "
+            f"trained on, {here['image_shape']} and {here['num_classes']}, got "
+            f"{there['image_shape']} and {there['num_classes']} in {name}."
+        )
+
+
+def _donor(workdir: str) -> tuple[Any, Any]:
+    """Parameters and running averages of another run."""
+    model = load(workdir).model
+    params, stats = (nnx.state(model, kind) for kind in (nnx.Param, nnx.BatchStat))
+    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
 def _check_writable(folder: Path) -> None:

@@ -4,11 +4,12 @@ import collections
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hypersphere.training import _mesh
@@ -19,6 +20,7 @@ from hypersphere.training._graft import graft
 from hypersphere.training._guard import REMEDY, DivergedError, Guard, SpikeError
 from hypersphere.training._logging import Reporter, make_console
 from hypersphere.training._meter import Meter, memory_gib, peak_flops
+from hypersphere.training._profile import Profile
 from hypersphere.training._program import Program
 from hypersphere.training._step import TrainState
 from hypersphere.training._stop import StoppedError, StopSign
@@ -77,7 +79,7 @@ class Run:
         evaluators: What to evaluate on, by name; `test` is one of them.
         program: The compiled functions.
         checkpoints: Where states are kept.
-        donor: Parameters to start from instead of fresh ones, or None.
+        donor: () -> parameters and running averages to start from; None for fresh.
     """
 
     def __init__(
@@ -88,14 +90,14 @@ class Run:
         evaluators: Mapping[str, Evaluator],
         program: Program,
         checkpoints: Checkpoints,
-        donor: Any = None,
+        donor: Callable[[], tuple[Any, Any]] | None = None,
     ):
         self._config, self._folder, self._feed = config, folder, feed
         self._evaluators, self._program = evaluators, program
         self._checkpoints, self._donor = checkpoints, donor
         self._sign = StopSign()
         self._flops = 0.0
-        self._has_warned = self._is_profiling = False
+        self._has_warned = False
         self.last_test: dict[str, float] = {}
         self._begin()
 
@@ -117,9 +119,9 @@ class Run:
             DivergedError: If training goes wrong for good.
         """
         with self._sign.listening():
-            while not self._is_over():
+            while True:
                 try:
-                    self._advance()
+                    return self._advance()
                 except SpikeError as spike:
                     self._rewind(spike)
 
@@ -187,11 +189,16 @@ class Run:
         state = self._program.init()
         if self._donor is None:
             return state
-        params = graft(state.params, self._donor, self._config.init_fresh)
-        average = state.average and {**state.average, "params": params}
+        (params, stats), patterns = self._donor(), self._config.init_fresh
+        given = {
+            "params": graft(state.params, params, patterns),
+            "stats": graft(state.stats, stats, patterns, must_fit=False),
+        }
+        average = state.average and jax.tree.map(jnp.copy, given)
         places = jax.tree.map(lambda leaf: leaf.sharding, state)
-        given = state._replace(params=params, average=average)
-        return jax.tree.map(jax.device_put, given, places)
+        return jax.tree.map(
+            jax.device_put, state._replace(**given, average=average), places
+        )
 
     def _check_data(self, then: dict[str, Any]) -> None:
         if then != self._feed.facts:
@@ -207,33 +214,38 @@ class Run:
 
     def _advance(self) -> None:
         config = self._config
-        with Reporter(
-            self._folder,
-            name=self._folder.name,
-            start=self._step,
-            steps=config.steps,
-            project=config.wandb,
-            must_write=config.guard.full_disk == "stop",
-        ) as self._reporter:
-            if self._step:  # an evaluation that a signal had cut short
-                self._evaluate_due()
+        with (
+            Reporter(
+                self._folder,
+                name=self._folder.name,
+                start=self._step,
+                steps=config.steps,
+                project=config.wandb,
+                must_write=config.guard.full_disk == "stop",
+            ) as self._reporter,
+            Profile(self._folder / "profile", config.profile) as profile,
+        ):
+            # A signal may have cut an evaluation short, and may do so again.
+            if self._step and not self._evaluate_due():
+                self._stop()
             chunk = _steps_per_call(config, self._evaluators, self._step)
             self._meter.resume()
             window: list[Any] = []
             while not self._is_over():
+                profile.after(self._step, self._state)
                 window.append(self._train(min(chunk, config.steps - self._step)))
                 stops, due = self._sign.is_up(), self._due()
                 if stops or due:
                     self._windows.append((self._step, window))
                     window = []
                     self._settle(due, stops=stops)
-            self._profile()
+            profile.after(self._step, self._state)
             self._wait()
 
     def _train(self, count: int) -> Any:
-        self._profile()
         with self._meter.waiting():
             batches = self._feed.take(self._position, count)
+        self._latest = batches
         self._state, metrics = self._program.train(self._state, *batches)
         self._meter.submitted(metrics, count)
         self._step += count
@@ -263,13 +275,20 @@ class Run:
         if "save" in due or stops or self._is_over():
             self._save()
         if stops:
-            self._wait()
-            raise StoppedError(
-                f"Stopped and saved at step {self._step:,} of "
-                f"{self._config.steps:,}; the same command resumes.",
-                self._sign.status,
-            )
+            self._stop()
         self._meter.resume()
+
+    def _stop(self) -> NoReturn:
+        """Ends the run when its state is on disk."""
+        self._wait()
+        newest = max(self._checkpoints.steps(), default=0)
+        is_saved = newest == self._step
+        raise StoppedError(
+            f"Stopped{' and saved' if is_saved else ''} at step {self._step:,} of "
+            f"{self._config.steps:,}; the same command resumes"
+            + ("." if is_saved else f" at step {newest:,}."),
+            self._sign.status,
+        )
 
     def _tell(self, *, keep: int) -> None:
         """Looks at the windows of steps but the newest ones, and logs them."""
@@ -300,8 +319,7 @@ class Run:
         peak = peak_flops(jax.devices()[0].device_kind) * jax.device_count()
         if peak and values:
             if not self._flops:
-                batches = self._feed.take(self._position, 1)
-                self._flops = self._program.flops(self._state, *batches)
+                self._flops = self._program.flops(self._state, *self._latest)
             per_second = self._flops / (values["step_ms_p50"] / 1e3)
             values["flop_utilization"] = round(per_second / peak, 4)
         is_slow = self._config.data.stream and values.get("data_wait", 0) > _LONG_WAIT
@@ -321,20 +339,17 @@ class Run:
             is_done = self._progress.evaluated.get(name) == self._step
             if f"on {name}" not in due or is_done:
                 continue
-            values = self.evaluate(evaluator.split)
-            if not values:
-                return False
-            self._reporter.evaluated(self._step, self._seconds(), name, values)
+            found = {name: self.evaluate(evaluator.split)}
             if self._state.average:
                 raw = self.evaluate(evaluator.split, averaged=False)
-                if not raw:
-                    return False
-                self._reporter.evaluated(
-                    self._step, self._seconds(), f"{name}_raw", raw
-                )
+                found[f"{name}_raw"] = raw
+            if not all(found.values()):
+                return False
+            for split, values in found.items():
+                self._reporter.evaluated(self._step, self._seconds(), split, values)
             self._progress.evaluated[name] = self._step
             if name == "test":
-                self._note_test(values)
+                self._note_test(found[name])
         return True
 
     def _note_test(self, values: dict[str, float]) -> None:
@@ -399,20 +414,6 @@ class Run:
             "batches after it.",
             highlight=False,
         )
-
-    def _profile(self) -> None:
-        """Starts and ends the profile of the chosen steps."""
-        if not self._config.profile:
-            return
-        first, last = self._config.profile
-        if self._step == first - 1:
-            jax.profiler.start_trace(str(self._folder / "profile"))
-            self._is_profiling = True
-        elif self._step == last and self._is_profiling:
-            jax.block_until_ready(self._state)
-            jax.profiler.stop_trace()
-            self._is_profiling = False
-            self._reporter.say(f"A profile is in {self._folder / 'profile'}.")
 
     def _seconds(self) -> float:
         return self._progress.seconds + time.perf_counter() - self._clock

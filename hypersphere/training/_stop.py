@@ -31,11 +31,13 @@ class StopSign:
 
     def __init__(self):
         self.received = 0
-        self._is_up = False
+        self._is_up = self._listens = False
         self._questions = 0
 
     def is_up(self) -> bool:
-        """Asked between steps, equally often in every process."""
+        """Asked while listening, equally often in every process."""
+        if not self._listens:
+            return False
         if jax.process_count() == 1:
             return self.received != 0
         if not self._is_up:
@@ -66,8 +68,10 @@ class StopSign:
             before = {number: signal.signal(number, note) for number in mine}
         except ValueError:  # not the main thread: whoever started it has the signals
             before = {}
+        self._listens = True
         try:
             yield
         finally:
+            self._listens = False
             for number, handler in before.items():
                 signal.signal(number, handler)

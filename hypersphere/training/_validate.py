@@ -63,12 +63,17 @@ def check(config: TrainConfig) -> None:
 
 
 def check_cadences(config: TrainConfig) -> None:
-    """Raises where a duration in steps is zero that must not be."""
+    """Raises where a duration in steps is zero or too long."""
     for name in ("steps", "log_every", "eval_every", "checkpoint_every"):
         if getattr(config, name) < 1:
             raise ValueError(
                 f"`config.{name}` must be at least 1 step, got {getattr(config, name)}."
             )
+    if config.profile and config.profile[1] > config.steps:
+        raise ValueError(
+            f"`config.profile` must end by the last step, {config.steps}, got "
+            f"{config.profile!r}."
+        )
 
 
 _INFINITE = float("inf")

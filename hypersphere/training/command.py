@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -14,6 +15,9 @@ from hypersphere.training._dry_run import dry_run
 from hypersphere.training._durations import Duration
 from hypersphere.training._loop import resolved, train
 from hypersphere.training._stop import StoppedError
+
+flags.DEFINE_integer("join_timeout", 120, "Seconds to wait for the other processes.")
+flags.DEFINE_integer("heartbeat", 30, "Seconds after which a silent one is dead.")
 
 
 class _DurationParser(flags.ArgumentParser):
@@ -85,8 +89,22 @@ def run(config: TrainConfig, values: Any) -> int | str:
         if logging.vlog_is_on(1):
             raise
         return f"train.py: {error}"
+    except jax.errors.JaxRuntimeError as error:
+        if logging.vlog_is_on(1) or jax.process_count() == 1:
+            raise
+        # If another process has died, JAX now waits for it, and ends this one with 134.
+        return (
+            f"train.py: process {jax.process_index()} of {jax.process_count()} failed, "
+            f"perhaps because another one has: {str(error).splitlines()[0]}"
+        )
 
 
 def _join(values: Any) -> None:
     if values.distributed or values.coordinator or values.processes:
-        join(values.coordinator, processes=values.processes, process=values.process)
+        join(
+            values.coordinator,
+            processes=values.processes,
+            process=values.process,
+            timeout=values.join_timeout,
+            heartbeat=values.heartbeat,
+        )

@@ -147,6 +147,60 @@ def test_twelve_blocks_keep_their_order_through_a_pure_dictionary(draw):
     assert order == list(range(12))
 
 
+def test_dropout_drops_its_share_of_the_features_and_scales_the_rest(draw):
+    net = make(dropout=0.75, feature_dim=64, norm=None)
+    net.head = nnx.data(lambda features: features)
+    images = draw((32, *net.image_shape))
+    kept = np.asarray(net(images, rngs=nnx.Rngs(dropout=0)) / net.features(images))
+    assert set(np.unique(kept.round(4))) == {0.0, 4.0}
+    # 2,048 draws: the share of those kept is 0.25 with a deviation of 0.01.
+    assert np.mean(kept > 0) == pytest.approx(0.25, abs=0.05)
+    assert len({row.tobytes() for row in kept > 0}) == 32
+
+
+def test_dropout_needs_keys_in_training_mode_alone(draw):
+    net, twin = make(dropout=0.5, norm=None), make(norm=None)
+    images = draw((2, *net.image_shape))
+    with pytest.raises(ValueError, match="rngs"):
+        net(images)
+    net.eval()
+    np.testing.assert_array_equal(net(images), twin(images))
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_remat_is_in_the_program_where_it_is_asked_for(remat):
+    graph, params, rest = nnx.split(make(remat=remat), nnx.Param, ...)
+    params, rest = nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
+    images = jnp.zeros((2, 8, 8, 3))
+
+    def total(params):
+        return jnp.sum(nnx.merge(graph, params, rest)(images))
+
+    equations = jax.make_jaxpr(total)(params).eqns
+    names = [equation.primitive.name for equation in equations]
+    again = [name for name in names if name in ("checkpoint", "remat", "remat2")]
+    assert len(again) == (3 if remat else 0)  # one for each convolution
+
+
+@pytest.mark.slow
+def test_remat_changes_no_gradient_and_no_running_average(draw):
+    images = draw((6, 8, 8, 3))
+
+    found = {}
+    for remat in (False, True):
+        net = make(remat=remat)
+        graph, params, rest = nnx.split(net, nnx.Param, ...)
+
+        def total(params, rest, graph=graph):
+            net = nnx.merge(graph, params, rest)
+            loss = jnp.sum(jnp.sin(net(images)))
+            return loss, nnx.to_pure_dict(nnx.state(net, nnx.BatchStat))
+
+        step = jax.jit(jax.value_and_grad(total, has_aux=True))
+        found[remat] = step(nnx.to_pure_dict(params), nnx.to_pure_dict(rest))
+    chex.assert_trees_all_close(found[True], found[False], rtol=1e-5, atol=1e-6)
+
+
 def test_same_seed_same_network_and_another_seed_another(draw):
     first, again, other = (nnx.state(make(seed), nnx.Param) for seed in (3, 3, 4))
     chex.assert_trees_all_equal(first, again)
@@ -166,6 +220,7 @@ def test_same_seed_same_network_and_another_seed_another(draw):
         (dict(image_size=(8, 8, 8)), r"`image_size=\(8, 8, 8\)`"),
         (dict(feature_dim=0), r"`feature_dim` as None or at least 1.*=0`"),
         (dict(head="arc"), r"'linear' or 'angular', got `head='arc'`"),
+        (dict(dropout=1.0), r"`dropout` in \[0, 1\), got `dropout=1.0`"),
         (dict(similarity=None, sphere_norm=True), r"similarity for `sphere_norm=True`"),
     ],
 )

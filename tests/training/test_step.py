@@ -122,7 +122,7 @@ def test_the_loss_of_mixed_images_is_shared_by_both_labels(kind, loss, slow):
     task, state = setup.program.task, setup.program.init()
     images, labels = train_images(setup, 0)
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
-    batch = task._prepared(key, jnp.asarray(images), jnp.asarray(labels))
+    batch = jax.jit(task._prepared)(key, images, labels)
     share = float(batch.shares[0])
     assert 0 < share < 1 and np.all(batch.shares == share)
     np.testing.assert_array_equal(batch.others, np.roll(labels, 1))
@@ -134,8 +134,12 @@ def test_the_loss_of_mixed_images_is_shared_by_both_labels(kind, loss, slow):
     else:
         own = np.isclose(batch.images, plain, atol=1e-6)
         assert np.all(own | np.isclose(batch.images, partner, atol=1e-6))
-    model = task._merge(state.params, state.stats, train=True)
-    outputs = model(batch.images)
+
+    @jax.jit
+    def answer(state, images):
+        return task._merge(state.params, state.stats, train=True)(images)
+
+    outputs = answer(state, batch.images)
     expected = np.mean(
         share * slow(outputs, labels) + (1 - share) * slow(outputs, np.roll(labels, 1))
     )
@@ -234,7 +238,7 @@ def test_a_step_that_is_not_finite_counts_where_none_may_be_left_out():
     before = arrays(poisoned(setup).params)
     state, metrics = after(setup, 1, poisoned(setup), start=1)
     assert not np.isfinite(metrics[0]["grad_norm"])
-    assert all(change.any() for change in moved(before, state.params).values())
+    assert moved(before, state.params)["stages.0.0.conv.kernel"].all()
     assert int(state.skipped) == 0 == metrics[0]["skipped"]
 
 

@@ -1,0 +1,119 @@
+"""A trained model as files that other programs read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export  # not imported by jax itself
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from hypersphere import data
+from hypersphere._select import dotted
+from hypersphere.training._build import class_scores
+from hypersphere.training._checkpoint import Checkpoints
+from hypersphere.training._config import TrainConfig
+from hypersphere.training._config_text import to_json
+from hypersphere.training._logging import write_atomically
+from hypersphere.training._loop import load
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
+    """Writes the trained model of a run's folder for use without this package.
+
+    Args:
+        workdir: The folder that `train` was given.
+        out: The folder to write to; made if need be. It gets
+
+            - `model.stablehlo`: the network with its weights and the normalization of
+              pixels, for any batch size on CPU, CUDA and TPU. It takes uint8 images
+              (batch, height, width, channels) and gives float32 scores
+              (batch, classes), the largest for the predicted class. Read by
+              `jax.export.deserialize(content).call(images)`, with JAX alone.
+            - `weights.safetensors`: every parameter and running average by its dotted
+              path, such as `head.kernel`.
+            - `model.json`: `image_shape`, `class_names`, `platforms` and the config.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: If there is no run in the folder, or no checkpoint yet.
+        ModuleNotFoundError: If the extra `[export]` is not installed.
+        ArithmeticError: If the exported program does not give the model's numbers.
+
+    Example:
+        >>> from hypersphere import training
+        >>> training.export("runs/quickstart", "quickstart")  # doctest: +SKIP
+    """
+    try:
+        import flatbuffers  # noqa: F401  which JAX writes programs with
+        from safetensors.numpy import save
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"`export` needs the package `{error.name}`, which is not installed. "
+            "`pip install 'hypersphere-jax[export]'` brings it.",
+            name=error.name,
+        ) from error
+    model, config = load(workdir)
+    checkpoints = Checkpoints(Path(workdir), read_only=True)
+    facts = checkpoints.meta()["dataset"]
+    checkpoints.close()
+    content = _program(model, config, tuple(facts["image_shape"]))
+    arrays = {
+        dotted(path): np.asarray(leaf[...])
+        for path, leaf in nnx.to_flat_state(
+            nnx.state(model, (nnx.Param, nnx.BatchStat))
+        )
+    }
+    told = {
+        "image_shape": facts["image_shape"],
+        "class_names": _class_names(Path(workdir), facts["num_classes"]),
+        "platforms": PLATFORMS,
+        "config": json.loads(to_json(config)),
+    }
+    folder = Path(out)
+    write_atomically(folder / "model.stablehlo", content)
+    write_atomically(folder / "weights.safetensors", save(arrays))
+    text = json.dumps(told, indent=2) + "\n"
+    write_atomically(folder / "model.json", text.encode())
+    return folder
+
+
+def _program(
+    model: Any, config: TrainConfig, image_shape: tuple[int, int, int]
+) -> bytes:
+    """The serialized network, after a comparison with the network itself."""
+
+    def scores(images: jax.Array) -> jax.Array:
+        pixels = data.normalize(images, mean=config.data.mean, std=config.data.std)
+        return class_scores(model(pixels))
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
+    exported = jax.export.export(jax.jit(scores), platforms=PLATFORMS)(images)
+    content = bytes(exported.serialize())
+    trial = np.random.default_rng(0).integers(0, 256, (3, *image_shape), np.uint8)
+    truth = jax.jit(scores)(trial)
+    again = jax.export.deserialize(bytearray(content)).call(trial)
+    if not np.allclose(truth, again, rtol=1e-5, atol=1e-5):
+        worst = np.max(np.abs(np.asarray(truth) - np.asarray(again)))
+        raise ArithmeticError(
+            f"The exported program differs from the model by up to {worst:.3g}. It was "
+            "not written; this version of JAX cannot export this model."
+        )
+    return content
+
+
+def _class_names(workdir: Path, num_classes: int) -> list[str]:
+    """As the data had them, or numbers if the run has not come to its end."""
+    file = workdir / "features.npz"
+    if not file.is_file():
+        return [str(label) for label in range(num_classes)]
+    with np.load(file) as arrays:
+        return [str(name) for name in arrays["class_names"]]

@@ -1,0 +1,84 @@
+import subprocess
+
+import pytest
+
+from hypersphere import training
+from tests.training import resilience
+from tests.training.resilience import ended, last_step, outcome, run, saved, start
+
+pytestmark = pytest.mark.slow
+STEPS = 200
+ARGUMENTS = [f"--config.steps={STEPS}"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 6 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted here: {done.stderr}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder):
+    """Takes all the room that is left, to the last byte."""
+    with open(folder / "filler", "wb", buffering=0) as file:
+        for size in (65536, 4096, 512, 1):
+            try:
+                while file.write(bytes(size)):
+                    pass
+            except OSError:
+                continue
+
+
+def run_on_a_disk_that_fills_up(disk, choice):
+    folder = disk / "run"
+    arguments = [*ARGUMENTS, f"--config.guard.full_disk={choice}"]
+    process = start(folder, *arguments, log=disk.with_name("log"))
+    assert resilience.wait_until(lambda: last_step(folder) >= 50, process)
+    fill(disk)
+    return ended(process, 60), arguments
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run with all the room it wants."""
+    folder = tmp_path_factory.mktemp("room") / "run"
+    assert run(folder, *ARGUMENTS).status == 0
+    return outcome(folder)
+
+
+def test_a_full_disk_ends_a_run_which_resumes_when_there_is_room(small_disk, straight):
+    done, arguments = run_on_a_disk_that_fills_up(small_disk, "stop")
+    folder = small_disk / "run"
+    assert done.status == 1
+    (line,) = done.err.splitlines()
+    assert line.startswith("train.py: ") and "could not be written" in line
+    assert "No space left" in line or "disk is full" in line
+    assert saved(folder)
+    assert training.load(folder).config.steps == STEPS
+    (small_disk / "filler").unlink()
+    done = run(folder, *arguments, log=small_disk.with_name("log"))
+    assert (done.status, done.err) == (0, "")
+    assert outcome(folder) == straight
+
+
+def test_or_the_run_goes_on_to_its_end_without_what_found_no_room(small_disk, straight):
+    done, arguments = run_on_a_disk_that_fills_up(small_disk, "continue")
+    folder = small_disk / "run"
+    assert f"step {STEPS}: test loss" in done.out
+    assert "could not be written" in done.out
+    assert saved(folder) and max(saved(folder)) < STEPS
+    assert done.status == 1  # the result found no room either
+    assert "No space left" in done.err.splitlines()[-1]
+    (small_disk / "filler").unlink()
+    done = run(folder, *arguments, log=small_disk.with_name("log"))
+    assert (done.status, done.err) == (0, "")
+    assert outcome(folder) == straight
