@@ -87,7 +87,7 @@ def test_a_signal_is_passed_on_once_and_ends_the_restarts(tmp_path, name):
 
 def test_a_signal_between_two_starts_ends_it_at_once(tmp_path):
     process = start(tmp_path, "exit 75", RESTART_DELAY="1000")
-    assert "restart 1" in process.stderr.readline()
+    assert process.stderr and "restart 1" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 75

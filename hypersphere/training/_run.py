@@ -365,6 +365,7 @@ class Run:
             )
 
     def _save(self) -> None:
+        self._tolerating(self._checkpoints.wait)  # what is wrong with the one before
         examples, busy = self._meter.total()
         progress = dataclasses.replace(
             self._progress,
@@ -380,18 +381,22 @@ class Run:
         is_judged = self._progress.evaluated.get("test") == self._step
         score = self.last_test["accuracy"] if is_judged and self.last_test else None
         self._tolerating(
-            lambda: self._checkpoints.save(self._step, self._state, meta, score=score)
+            lambda: self._checkpoints.save(self._step, self._state, meta, score=score),
+            is_last=self._is_over(),
         )
 
     def _wait(self) -> None:
-        self._tolerating(self._checkpoints.wait)
+        self._tolerating(self._checkpoints.wait, is_last=self._is_over())
 
-    def _tolerating(self, write: Any) -> None:
-        """Writes; a full disk ends the run or is told, as configured."""
+    def _tolerating(self, write: Any, *, is_last: bool = False) -> None:
+        """Writes; a full disk ends the run or is told, as configured.
+
+        Without its last checkpoint a run is not finished: that one is never given up.
+        """
         try:
             write()
         except SaveError as error:
-            if self._config.guard.full_disk == "stop":
+            if is_last or self._config.guard.full_disk == "stop":
                 raise
             self._reporter.say(f"{error} Training goes on.")
 

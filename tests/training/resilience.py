@@ -54,7 +54,13 @@ class Outcome(NamedTuple):
     loss: float
 
 
-def start(workdir, *arguments, devices=1, log=None, **environment):
+class Process(subprocess.Popen):
+    """A run, and where its words go."""
+
+    log: str = ""
+
+
+def start(workdir, *arguments, devices=1, log=None, environment=None):
     """A run in a process group of its own, its words in files beside its folder."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     given = {
@@ -66,13 +72,13 @@ def start(workdir, *arguments, devices=1, log=None, **environment):
     }
     log = f"{log or workdir}.{time.monotonic_ns()}"
     with open(f"{log}.out", "w") as out, open(f"{log}.err", "w") as err:
-        process = subprocess.Popen(
+        process = Process(
             [sys.executable, "train.py", *SMALL, *arguments, f"--workdir={workdir}"],
             cwd=ROOT,
             stdout=out,
             stderr=err,
             start_new_session=True,
-            env=given | environment,
+            env=given | (environment or {}),
         )
     process.log = log
     return process

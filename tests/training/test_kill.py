@@ -68,18 +68,18 @@ def test_a_run_killed_five_times_is_bit_for_bit_the_one_that_was_not(
 def test_a_kill_while_it_compiles_leaves_a_cache_that_works(tmp_path):
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     folder, arguments = tmp_path / "run", ["--config.steps=2"]
-    process = start(folder, *arguments, **cache)
+    process = start(folder, *arguments, environment=cache)
     written = lambda: len(list((tmp_path / "cache").glob("*-cache"))) > 5  # noqa: E731
     assert resilience.wait_until(written, process)
     kill(process)
     assert ended(process).err == ""
-    done = run(folder, *arguments, **cache)
+    done = run(folder, *arguments, environment=cache)
     assert (done.status, done.err) == (0, "")
 
     entries = sorted((tmp_path / "cache").glob("*-cache"))
     for index, entry in enumerate(entries):  # as if written just before a power cut
         content = entry.read_bytes()
         entry.write_bytes(content[: len(content) // 2] if index % 2 else b"")
-    done = run(tmp_path / "anew", *arguments, **cache)
+    done = run(tmp_path / "anew", *arguments, environment=cache)
     assert (done.status, done.err) == (0, "")
     assert outcome(folder) == outcome(tmp_path / "anew")

@@ -19,7 +19,7 @@ def refusal(workdir, *arguments, devices=1):
     cache = workdir.with_name("empty")
     given = {"JAX_COMPILATION_CACHE_DIR": str(cache)}
     log = workdir.with_name("log")
-    done = run(workdir, *arguments, devices=devices, log=log, **given)
+    done = run(workdir, *arguments, devices=devices, log=log, environment=given)
     assert done.status == 1
     assert not list(cache.glob("*-cache"))
     (line,) = done.err.splitlines()
@@ -30,7 +30,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "run"
     cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "empty")}
-    done = run(folder, "--config.steps=2", log=tmp_path / "log", **cache)
+    done = run(folder, "--config.steps=2", log=tmp_path / "log", environment=cache)
     assert done.status == 1
     (line,) = done.err.splitlines()
     assert f"{folder} cannot be written (Not a directory)" in line
