@@ -1,7 +1,5 @@
 """Trains what a config file describes: python train.py --config=... --workdir=..."""
 
-import sys
-
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -10,30 +8,31 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", None, "The run's folder; the same one resumes it.")
 flags.DEFINE_boolean("dry_run", False, "Compile, show what it takes, and exit.")
-flags.DEFINE_alias("dry-run", "dry_run")
 flags.DEFINE_boolean("print_config", False, "Show the config (--config.print), exit.")
 flags.DEFINE_boolean("allow_changes", False, "Resume with a config that has changed.")
 flags.DEFINE_boolean("distributed", False, "Join the processes the cluster tells of.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0, where none tells.")
 flags.DEFINE_integer("processes", 0, "How many processes there are.")
 flags.DEFINE_integer("process", -1, "Which of them this is, from 0.")
+flags.DEFINE_integer("join_timeout", 120, "Seconds to wait for the others.")
+flags.DEFINE_integer("heartbeat", 30, "Seconds after which a silent one is dead.")
 flags.mark_flag_as_required("config")
 
 
 def parse_flags(arguments: list[str]) -> list[str]:
-    """Absl's parser, after a check that names what is nearest to a misspelt field."""
+    """The program's parser; only for help absl's own, which needs no JAX."""
     if any(word.lstrip("-").startswith("help") for word in arguments):
-        return app.parse_flags_with_usage(arguments)  # without importing JAX
-    from hypersphere.training import command
+        return app.parse_flags_with_usage(arguments)
+    from hypersphere.training.command import parse
 
-    return command.parse(arguments)
+    return parse(arguments)
 
 
-def main(_: list[str]) -> None:
+def main(_: list[str]) -> int | str:
     """Trains; a user's mistake ends in one line, with --verbosity=1 in a traceback."""
-    from hypersphere.training import command
+    from hypersphere.training.command import run
 
-    sys.exit(command.run(CONFIG.value, flags.FLAGS))
+    return run(CONFIG.value, flags.FLAGS)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 import functools
 import gc
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -309,13 +312,33 @@ def _stream(
         dataset = dataset.mp_prefetch(
             grain.MultiprocessingOptions(
                 num_workers=workers, per_worker_buffer_size=waiting
-            )
+            ),
+            worker_init_fn=_follow_the_parent,
         )
     batches = dataset.batch(slots.rows, batch_fn=_batch)
     ahead = grain.experimental.ThreadPrefetchIterDataset(
         batches, prefetch_buffer_size=_BATCHES_AHEAD
     )
     return Stream(iter(ahead), workers=workers)
+
+
+def _follow_the_parent(index: int, count: int) -> None:
+    """Makes a worker end when its parent does, and not before.
+
+    A signal to the whole group must not end it while its images are needed; a parent
+    that is killed could not tell it to end.
+    """
+    del index, count
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _batch(examples: Sequence[Example]) -> Batch:

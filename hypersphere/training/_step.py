@@ -126,7 +126,9 @@ class Task:
         metrics |= {
             "grad_norm": optax.tree.norm(gradients),
             "param_norm": optax.tree.norm(params),
-            "learning_rate": jnp.asarray(self._schedule(state.step), jnp.float32),
+            "learning_rate": jnp.asarray(
+                self._schedule(state.step - state.skipped), jnp.float32
+            ),
         }
         average = state.average
         if average:

@@ -16,8 +16,12 @@ from hypersphere.training._durations import Duration
 from hypersphere.training._loop import resolved, train
 from hypersphere.training._stop import StoppedError
 
-flags.DEFINE_integer("join_timeout", 120, "Seconds to wait for the other processes.")
-flags.DEFINE_integer("heartbeat", 30, "Seconds after which a silent one is dead.")
+# Other ways to write a flag.
+_ALIASES = {
+    "--config.print": "--print_config",
+    "-config.print": "--print_config",
+    "--dry-run": "--dry_run",
+}
 
 
 class _DurationParser(flags.ArgumentParser):
@@ -43,8 +47,7 @@ def parse(arguments: list[str]) -> list[str]:
         SystemExit: With one line, if the command line or the config file is wrong.
     """
     config_flags.register_flag_parser_for_type(Duration, _DurationParser())
-    shown = ("--config.print", "-config.print")
-    words = ["--print_config" if word in shown else word for word in arguments]
+    words = [_ALIASES.get(word, word) for word in arguments]
     sys.argv[:] = words  # where ml_collections looks for the fields that are set
     try:
         check_command_line(words)

@@ -1,7 +1,9 @@
 import functools
 import io
 import multiprocessing
+import os
 import pathlib
+import subprocess
 import sys
 import threading
 import time
@@ -357,3 +359,47 @@ def test_one_thread_draws_the_order_of_an_epoch(monkeypatch):
     with train_batches(Photos(8), batch_size=4, stop=4, threads=4) as stream:
         assert len(list(stream)) == 4
     assert len(together) == 16 and max(together) == 1
+
+
+@pytest.mark.slow
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    for k in range(4):
+        path = tmp_path / f"{'train' if k < 3 else 'test'}" / "cat" / f"{k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, time\n"
+        "from hypersphere import data\n"
+        "if __name__ == '__main__':\n"
+        f"    records = data.open_records('folder:{tmp_path}').train\n"
+        "    options = dict(batch_size=2, seed=0, image_size=8, stop=10**6)\n"
+        "    stream = data.train_batches(records, workers=2, **options)\n"
+        "    next(stream)\n"
+        "    children = multiprocessing.active_children()\n"
+        "    print(*(child.pid for child in children), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    parent = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert len(workers) == 2
+    end = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+def is_running(pid):
+    """Whether there is such a process, other than one that waits to be collected."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -63,5 +63,6 @@ def test_nothing_to_export_says_so(tmp_path):
 
 def test_a_missing_package_is_named(exported, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(ModuleNotFoundError, match=r"needs the package `safetensors.*\[export\]"):
+    message = r"needs the package `safetensors.*\[export\]"
+    with pytest.raises(ModuleNotFoundError, match=message):
         training.export(exported[0], tmp_path)

@@ -53,6 +53,7 @@ def test_workers_that_decode_survive_a_signal_to_all_processes(tmp_path, name, s
     done = stop(process, name)
     assert done.status == status
     assert "Stopped and saved at step" in done.out
+    assert done.err == ""
 
 
 def test_an_evaluation_is_cut_short_and_done_by_the_next_start(tmp_path):
