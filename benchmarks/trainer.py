@@ -133,24 +133,36 @@ def measure_loop(rounds: int) -> dict[str, Any]:
 def measure_dispatch(rounds: int) -> dict[str, Any]:
     """Milliseconds of the calling thread per call of the compiled step, 248 arrays.
 
-    Its own processor time: on a CPU the step itself runs on other threads.
+    Its own processor time: on a CPU the step itself runs on other threads. A call that
+    only adds one to every array shows what is due to the arrays alone.
     """
     config = network(1, depth=30, width=1 / 64)
     config.batch_size, config.optim.name = 8, "sgd"
     setup = _loop.prepare(config, quiet)
-    state, batches = setup.program.init(), setup.feed.take(0, 1)
-    times, calls = [], 20
+    batches = setup.feed.take(0, 1)
+    add = jax.jit(lambda s: (jax.tree.map(lambda x: x + 1, s), 0), donate_argnums=0)
+    return {
+        "arrays": len(jax.tree.leaves(setup.program.template)),
+        "calls": _CALLS * rounds,
+        "milliseconds": _dispatch(
+            lambda s: setup.program.train(s, *batches), setup.program.init(), rounds
+        ),
+        "milliseconds_of_an_addition": _dispatch(add, setup.program.init(), rounds),
+    }
+
+
+_CALLS = 20
+
+
+def _dispatch(call: Any, state: Any, rounds: int) -> float:
+    times = []
     for _ in range(rounds + 1):
         start = time.thread_time()
-        for _ in range(calls):
-            state, _ = setup.program.train(state, *batches)
-        times.append((time.thread_time() - start) / calls)
+        for _ in range(_CALLS):
+            state, _ = call(state)
+        times.append((time.thread_time() - start) / _CALLS)
         jax.block_until_ready(state)
-    return {
-        "arrays": len(jax.tree.leaves(state)),
-        "calls": calls * rounds,
-        "milliseconds": round(1e3 * statistics.median(times[1:]), 3),
-    }
+    return round(1e3 * statistics.median(times[1:]), 3)
 
 
 def measure_checkpoints(rounds: int) -> dict[str, Any]:
@@ -245,7 +257,9 @@ def measure_start(rounds: int) -> dict[str, Any]:
 
 def _seconds(command: list[str], environment: dict[str, str]) -> float:
     start = time.perf_counter()
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, env=environment)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment)
+    if done.returncode and "--help" not in command:  # absl's help ends with 1
+        raise RuntimeError(done.stderr.decode())
     return time.perf_counter() - start
 
 
@@ -262,6 +276,8 @@ def _first_step(environment: dict[str, str]) -> float:
         for line in process.stdout:
             if line.startswith("step 1 "):
                 break
+        else:
+            raise RuntimeError(f"There was no first step: {command}")
         seconds = time.perf_counter() - start
         process.kill()
         process.wait()
