@@ -67,7 +67,7 @@ def run_of(config: training.TrainConfig) -> Iterator[_run.Run]:
 def bare(config: training.TrainConfig) -> float:
     """Seconds per step of the compiled call alone, the same batches each time."""
     setup = _loop.prepare(config, quiet)
-    count = _run._steps_per_call(setup.config, {}, 0)
+    count = _run.steps_per_call(setup.config, {}, 0)
     state, batches = setup.program.init(), setup.feed.take(0, count)
     state, _ = setup.program.train(state, *batches)
     jax.block_until_ready(state)

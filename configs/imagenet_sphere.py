@@ -4,8 +4,8 @@ Claim: none of the paper's, whose network for ImageNet is a ResNet. This one sho
 whole path: streamed photographs, bfloat16, a learning rate for large batches, exact
 resuming, on one accelerator or many.
 
-Recipe: 90 epochs of 1,024 images, SGD with Nesterov momentum 0.9 at 0.4, 5 epochs of
-warm-up and a cosine schedule, random-resized crops and mirrored images, label
+Recipe: 90 epochs of 1,024 images, SGD with Nesterov momentum 0.9 at 0.4, warm-up during
+5.5 % of the run and a cosine schedule, random-resized crops and mirrored images, label
 smoothing 0.1, orthogonality 1e-4 on spherical filters, L2 5e-5 on all others.
 
 Command:

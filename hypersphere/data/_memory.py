@@ -14,5 +14,6 @@ def check_memory(who: str, count: int, shape: tuple[int, ...]) -> None:
             f"`{who}` needs at most {MAX_BYTES / 2**30:.3g} GiB for its decoded "
             f"images, got {count:,} of {'x'.join(map(str, shape))}, which take "
             f"{needed / 2**30:.3g} GiB. Use a smaller `data.image_size` or fewer "
-            "images."
+            "images, or read them while training: `config.data.stream` for `tfds:`, "
+            "`folder:` and `tar:`."
         )

@@ -17,9 +17,12 @@ def main() -> None:
     )
     exporting.add_argument("workdir", help="the run's folder")
     exporting.add_argument("out", help="the folder to write to")
+    exporting.add_argument(
+        "--best", action="store_true", help="the best checkpoint, not the newest"
+    )
     options = parser.parse_args()
     try:
-        folder = export(options.workdir, options.out)
+        folder = export(options.workdir, options.out, best=options.best)
     except (OSError, ValueError, ArithmeticError, ModuleNotFoundError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     for file in sorted(folder.iterdir()):

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -208,20 +209,6 @@ class Checkpoints:
             )
         return None
 
-    def set_aside_after(self, step: int) -> None:
-        """Renames the newer checkpoints, so that their steps can be saved anew.
-
-        Args:
-            step: The newest step that stays. Newer ones become `STEP.rewound`.
-
-        Raises:
-            ValueError: If this was opened read-only.
-        """
-        self._refuse_read_only("set_aside_after")
-        self._settle()
-        while (newest := self._newest(None)) is not None and newest > step:
-            self._set_aside(newest, "rewound")
-
     def check(self) -> None:
         """Raises the error of a save that has failed since; does not wait.
 
@@ -244,6 +231,21 @@ class Checkpoints:
         finally:
             self._finisher.shutdown()
             self._checkpointer.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes; when an error ends one of several processes, without the others."""
+        if kind is None or jax.process_count() == 1:
+            self.close()
+        else:  # they do not come to the barrier at which `close` would wait
+            self._finisher.shutdown(wait=False)
 
     def _settle(self) -> None:
         """Waits until all processes see what was saved; leaves an error for later."""

@@ -1,6 +1,7 @@
 """What a run would be: its parameters, their places, its memory and its time."""
 
 import contextlib
+import math
 import time
 from typing import Any
 
@@ -75,16 +76,9 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
 def _bytes_per_device(template: Any) -> int:
     return sum(
-        leaf.dtype.itemsize * _size(leaf.sharding.shard_shape(leaf.shape))
+        leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
         for leaf in jax.tree.leaves(template)
     )
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def _parameters(params: Any) -> Table:

@@ -23,7 +23,9 @@ from hypersphere.training._loop import load
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
+def export(
+    workdir: str | os.PathLike[str], out: str | os.PathLike[str], *, best: bool = False
+) -> Path:
     """Writes the trained model of a run's folder for use without this package.
 
     Args:
@@ -38,6 +40,8 @@ def export(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
             - `weights.safetensors`: every parameter and running average by its dotted
               path, such as `head.kernel`.
             - `model.json`: `image_shape`, `class_names`, `platforms` and the config.
+
+        best: Whether to take the checkpoint of the best test accuracy, as `load` does.
 
     Returns:
         The folder.
@@ -60,7 +64,7 @@ def export(workdir: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path
             "`pip install 'hypersphere-jax[export]'` brings it.",
             name=error.name,
         ) from error
-    model, config = load(workdir)
+    model, config = load(workdir, best=best)
     checkpoints = Checkpoints(Path(workdir), read_only=True)
     facts = checkpoints.meta()["dataset"]
     checkpoints.close()

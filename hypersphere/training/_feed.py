@@ -54,8 +54,8 @@ class Feed(Protocol):
         """The batches from a position on: a pool, and which of it, (count, batch)."""
         ...
 
-    def split(self, name: str) -> Split:
-        """`test`, or `train`: as many training images, as they are."""
+    def split(self, name: str, most: int | None = None) -> Split:
+        """The images of `test` or `train` as they are, or some, evenly spaced."""
         ...
 
     def close(self) -> None:
@@ -120,10 +120,11 @@ class Resident:
         ]
         return self._pool("train"), np.stack(indices)
 
-    def split(self, name: str) -> "_ResidentSplit":
-        """All test images, or as many of the training images."""
-        size = min(self.facts["test"], self.facts[name])
-        return _ResidentSplit(self._pool(name), size, _eval_size(self, size))
+    def split(self, name: str, most: int | None = None) -> "_ResidentSplit":
+        """The images of a part as they are, or some of them, evenly spaced."""
+        total = self.facts[name]
+        size = min(most or total, total)
+        return _ResidentSplit(self._pool(name), total, size, _eval_size(self, size))
 
     def close(self) -> None:
         """Nothing runs."""
@@ -137,12 +138,14 @@ class Resident:
 
 class _ResidentSplit(NamedTuple):
     pool: Pool
+    total: int
     size: int
     batch_size: int
 
     def __iter__(self) -> Iterator[Judged]:
         for indices, weights in data.eval_batches(self.size, self.batch_size):
-            yield Judged(self.pool, indices, weights)
+            order = spaced(indices, size=self.size, total=self.total)
+            yield Judged(self.pool, order.astype(np.int32), weights)
 
 
 class Streamed:
@@ -181,17 +184,18 @@ class Streamed:
             self._ahead.append(self._sent(batch, "train"))
         return self._ahead.popleft(), None
 
-    def split(self, name: str) -> "_StreamedSplit":
-        """All test images, or as many of the training images."""
-        return _StreamedSplit(self, name)
+    def split(self, name: str, most: int | None = None) -> "_StreamedSplit":
+        """The images of a part as they are, or some of them, evenly spaced."""
+        return _StreamedSplit(
+            self, name, min(most or self.facts[name], self.facts[name])
+        )
 
-    def judged(self, name: str) -> Iterator[Judged]:
+    def judged(self, name: str, size: int) -> Iterator[Judged]:
         """The batches of an evaluation."""
-        records = getattr(self._records, name)
-        size = min(self.facts["test"], self.facts[name])
+        some = _Spaced(getattr(self._records, name), size)
         batch_size = _eval_size(self, size)
         stream = data.eval_stream(
-            records if size == len(records) else _First(records, size),
+            some,
             batch_size=batch_size,
             image_size=self._config.data.image_size,
             crop_fraction=self._config.data.crop_fraction,
@@ -201,6 +205,9 @@ class Streamed:
         with stream:
             for batch in stream:
                 weights = _mesh.to_batch(self._mesh, batch.weights, batch_size)
+                is_bad = batch.skipped >= 0
+                bad = np.where(is_bad, some.index(batch.skipped), -1)
+                batch = batch._replace(skipped=bad.astype(np.int32))
                 yield Judged(self._sent(batch, name, batch_size), None, weights)
 
     def close(self) -> None:
@@ -249,14 +256,15 @@ class Streamed:
 class _StreamedSplit(NamedTuple):
     feed: Streamed
     name: str
+    size: int
 
     def __iter__(self) -> Iterator[Judged]:
-        return self.feed.judged(self.name)
+        return self.feed.judged(self.name, self.size)
 
 
 @dataclasses.dataclass(frozen=True)
-class _First:
-    """The first records of others."""
+class _Spaced:
+    """Some of other records, evenly spaced: sets may be sorted by class."""
 
     records: data.Records
     size: int
@@ -265,10 +273,21 @@ class _First:
         return self.size
 
     def __getitem__(self, index: Any) -> data.Record:
-        return self.records[index]
+        return self.records[self.index(index)]
 
     def name(self, index: int) -> str:
-        return self.records.name(index)
+        return self.records.name(self.index(index))
+
+    def index(self, index: Any) -> Any:
+        """Where in the other records one of these is; of int or an array of them."""
+        return spaced(index, size=self.size, total=len(self.records))
+
+
+def spaced(index: Any, *, size: int, total: int) -> Any:
+    """Position among `total` of the one at `index` of `size` evenly spaced ones."""
+    if isinstance(index, np.ndarray):
+        index = index.astype(np.int64)
+    return index * total // size
 
 
 def _eval_size(feed: Any, size: int) -> int:

@@ -35,10 +35,10 @@ def finish(
     config: TrainConfig, folder: Path, run: Run, feed: Feed, program: Program
 ) -> Result:
     """Writes the arrays, pictures and result of a trained model."""
-    split = feed.split("test")
-    test = run.last_test or run.evaluate(split)
+    test = run.last_test or run.evaluate(feed.split("test"))
     state = run.state
-    features, labels = _features(program, state, split)
+    drawn = feed.split("test", most=_DRAWN)
+    features, labels = _features(program, state, drawn)
     whole = program.everywhere(state._replace(optimizer=()))
     model = program.task.model(whole)
     result = {
@@ -88,8 +88,8 @@ def _show(folder: Path, result: Result) -> None:
 def _features(
     program: Program, state: TrainState, split: Split
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the head sees of the first examples, and their labels."""
-    features, labels, count = [], [], 0
+    """What the head sees of images, and their labels."""
+    features, labels = [], []
     for pool, order, weights in split:
         found, which, given = jax.device_get(
             (
@@ -98,13 +98,9 @@ def _features(
                 program.everywhere(weights),
             )
         )
-        real = given > 0
-        features.append(found[real])
-        labels.append(which[real])
-        count += int(real.sum())
-        if count >= _DRAWN:
-            break
-    return np.concatenate(features)[:_DRAWN], np.concatenate(labels)[:_DRAWN]
+        features.append(found[given > 0])
+        labels.append(which[given > 0])
+    return np.concatenate(features), np.concatenate(labels)
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -4,7 +4,7 @@ import difflib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from hypersphere._select import dotted, matches
 from hypersphere.training import _mesh
@@ -29,7 +29,7 @@ def graft(
             one of another shape.
 
     Example:
-        >>> import jax.numpy as jnp
+        >>> import numpy as np
         >>> from hypersphere.training._graft import graft
         >>> fresh = {"conv": jnp.zeros(2), "head": jnp.zeros(3)}
         >>> donor = {"conv": jnp.ones(2), "head": jnp.ones(5)}
@@ -55,7 +55,10 @@ def graft(
                 f"{leaf.shape}, got {there}. Add {dotted(path)!r} to "
                 "`config.init_fresh` to start it afresh."
             )
-        return jnp.copy(other)  # the step will overwrite what it is given
+        whole = np.array(other)  # a copy: the step will overwrite what it is given
+        return jax.make_array_from_callback(
+            leaf.shape, leaf.sharding, lambda index: whole[index]
+        )
 
     return jax.tree_util.tree_map_with_path(choose, fresh)
 

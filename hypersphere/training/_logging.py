@@ -262,7 +262,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file so that a reader sees the old one or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut may leave an empty file
     os.replace(partial, path)
 
 

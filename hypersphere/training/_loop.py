@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import json
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,10 +120,9 @@ def train(
         if (folder / "result.json").is_file() and not allow_changes:
             return _finished(folder)
         _check_writable(folder)
+        stack.enter_context(_alone_in(folder))
         checkpoints = stack.enter_context(
-            contextlib.closing(
-                Checkpoints(folder, keep=config.keep, keep_best=config.keep_best)
-            )
+            Checkpoints(folder, keep=config.keep, keep_best=config.keep_best)
         )
         run = Run(
             config,
@@ -133,6 +134,7 @@ def train(
             functools.partial(_donor, config.init_from) if config.init_from else None,
         )
         if is_first():
+            (folder / "result.json").unlink(missing_ok=True)  # of a shorter run
             write_atomically(folder / "config.json", to_json(config).encode())
         run.advance()
         return finish(config, folder, run, setup.feed, setup.program)
@@ -201,7 +203,7 @@ def _make_evaluators(
     for text in config.evaluators:
         name, every = parse_evaluator(text)
         if name == "train":
-            split = feed.split("train")
+            split = feed.split("train", most=feed.facts["test"])
         else:
             other = make_feed(config, mesh, say, name)
             _check_same_kind(name, other.facts, feed.facts)
@@ -225,7 +227,7 @@ def _donor(workdir: str) -> tuple[Any, Any]:
     """Parameters and running averages of another run."""
     model = load(workdir).model
     params, stats = (nnx.state(model, kind) for kind in (nnx.Param, nnx.BatchStat))
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    return jax.device_get((nnx.to_pure_dict(params), nnx.to_pure_dict(stats)))
 
 
 def _check_writable(folder: Path) -> None:
@@ -240,6 +242,25 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps a second run out of a folder; the lock ends with the process."""
+    if not is_first():
+        yield
+        return
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(
+                f"Another process is training in {folder}. Wait for it, or choose "
+                "another --workdir."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        yield
+
+
 def _finished(folder: Path) -> Result:
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     console = make_console()
@@ -248,11 +269,13 @@ def _finished(folder: Path) -> Result:
     return result
 
 
-def load(workdir: str | os.PathLike[str]) -> Loaded:
+def load(workdir: str | os.PathLike[str], *, best: bool = False) -> Loaded:
     """The trained model of a run's folder, from its newest checkpoint.
 
     Args:
         workdir: The folder that `train` was given.
+        best: Whether to take the checkpoint of the best test accuracy instead, of those
+            that `config.keep_best` has kept.
 
     Returns:
         The model, in evaluation mode, with the averaged weights where there are any,
@@ -283,7 +306,8 @@ def load(workdir: str | os.PathLike[str]) -> Loaded:
     mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         program = _make_program(config, mesh, checkpoints.meta()["dataset"])
-        restored = checkpoints.restore(program.template)
+        step = checkpoints.best_step() if best else None
+        restored = checkpoints.restore(program.template, step=step)
     if restored is None:
         raise FileNotFoundError(f"There is no whole checkpoint in {folder}.")
     for complaint in restored.complaints:
@@ -304,10 +328,11 @@ def _refuse_another_config(
         there = flat(from_json(file.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
+    free = FREE_TO_CHANGE - ({"eval_every"} if config.patience else set())
     differences = [
         f"config.{name} is {there[name]!r} there and {value!r} now"
         for name, value in flat(from_json(to_json(config))).items()
-        if there[name] != value and name not in FREE_TO_CHANGE
+        if there[name] != value and name not in free
     ]
     if differences:
         raise ValueError(
@@ -334,11 +359,8 @@ def _compare(config: TrainConfig, folder: Path, *, allow_changes: bool) -> Resul
     runs = {}
     for name, single in singles.items():
         runs[name] = train(single, folder / name, allow_changes=allow_changes)
-        write_atomically(folder / "config.json", to_json(config).encode())
-    from hypersphere import viz
-
-    picture = folder / "plots" / "features.png"
-    viz.draw_comparison({name: folder / name for name in runs}, picture)
+        if is_first():
+            write_atomically(folder / "config.json", to_json(config).encode())
     result = {
         "test_accuracy": float(np.mean([r["test_accuracy"] for r in runs.values()])),
         "steps": sum(r["steps"] for r in runs.values()),
@@ -349,6 +371,12 @@ def _compare(config: TrainConfig, folder: Path, *, allow_changes: bool) -> Resul
         "parameters": sum(r["parameters"] for r in runs.values()),
         "runs": runs,
     }
-    write_atomically(folder / "result.json", json.dumps(result, indent=2).encode())
-    make_console().print(f"Side by side: {picture}")
+    if is_first():
+        from hypersphere import viz
+
+        picture = folder / "plots" / "features.png"
+        viz.draw_comparison({name: folder / name for name in runs}, picture)
+        text = json.dumps(result, indent=2) + "\n"
+        write_atomically(folder / "result.json", text.encode())
+        make_console().print(f"Side by side: {picture}")
     return result

@@ -1,5 +1,6 @@
 """The devices of a run, and which part of an array lies on which."""
 
+import difflib
 import math
 from typing import Any
 
@@ -36,9 +37,10 @@ def make_mesh(config: MeshConfig, devices: list[Any] | None = None) -> Mesh:
             "`config.mesh.data` at -1 and choose `fsdp` and `model` whose product "
             f"divides {len(devices)}."
         )
-    return jax.make_mesh(
-        tuple(sizes), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices
-    )
+    # Process by process, so that each has neighbouring rows of a batch.
+    in_order = sorted(devices, key=lambda device: (device.process_index, device.id))
+    grid = np.array(in_order).reshape(sizes)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def check_batch(mesh: AnyMesh, batch_size: int, accumulate: int) -> None:
@@ -72,9 +74,17 @@ def divided(mesh: Mesh) -> NamedSharding:
 def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, int]:
     """This process's share of a batch: which one, of how many equal ones."""
     places = divided(mesh).addressable_devices_indices_map((batch_size,))
-    rows = [index[0].indices(batch_size) for index in places.values() if index]
-    first, last = min(row[0] for row in rows), max(row[1] for row in rows)
-    return first // (last - first), batch_size // (last - first)
+    slices = (index[0] for index in places.values() if index)
+    rows = {part.indices(batch_size)[:2] for part in slices}
+    first, last = min(rows)[0], max(rows)[1]
+    size = last - first
+    if sum(end - start for start, end in rows) != size or first % size:
+        raise ValueError(
+            "`config.mesh` needs every process to have neighbouring rows of a batch, "
+            f"got the rows {sorted(rows)} for process {jax.process_index()}. Choose "
+            "`fsdp` and `model` that divide the devices of one process."
+        )
+    return first // size, batch_size // size
 
 
 def to_batch(mesh: Mesh, local: np.ndarray, batch_size: int) -> jax.Array:
@@ -170,6 +180,7 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple[str, ...]) -> Any:
         The same tree, of shardings.
     """
     flat, _ = jax.tree_util.tree_flatten_with_path(state.params)
+    _check_rules(rules, [names(keys) for keys, _ in flat])
     specs = {
         (keys, leaf.shape): spec_of(names(keys), leaf.shape, mesh, rules)
         for keys, leaf in flat
@@ -181,6 +192,17 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple[str, ...]) -> Any:
         return NamedSharding(mesh, spec)
 
     return jax.tree_util.tree_map_with_path(place, state)
+
+
+def _check_rules(rules: tuple[str, ...], paths: list[tuple[Any, ...]]) -> None:
+    for pattern, _ in map(parse_rule, rules):
+        if not any(matches(pattern, path) for path in paths):
+            written = [dotted(path) for path in paths]
+            nearest = difflib.get_close_matches(pattern, written, n=3, cutoff=0.0)
+            raise ValueError(
+                "`config.mesh.rules` needs patterns that fit a parameter, got "
+                f"{pattern!r}. The nearest parameters are {', '.join(nearest)}."
+            )
 
 
 def names(keys: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """Where the time of a run goes."""
 
 import collections
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_IN_FLIGHT = 4  # calls that the host is ahead of the device at most
+_IN_FLIGHT = 4  # calls that the host is ahead of the device; one if of many steps
 
 
 class Meter:
@@ -45,12 +46,13 @@ class Meter:
         """Times what is done inside as waiting for data."""
         start = self._clock()
         yield
-        self._waited += self._clock() - start
+        if self._first[0]:  # not while a stream begins
+            self._waited += self._clock() - start
 
     def submitted(self, metrics: Any, steps: int) -> None:
         """Notes a call for some steps, and waits for an older one."""
         self._flying.append((metrics, steps))
-        if len(self._flying) > _IN_FLIGHT:
+        while len(self._flying) > (_IN_FLIGHT if steps == 1 else 1):
             self._land()
 
     def restart(self) -> None:
@@ -106,9 +108,11 @@ class Meter:
 # TPU v2 or v3 device is one of a chip's two cores. The longer name comes first.
 _PEAKS = {
     "H200": 989e12,
+    "H100 PCIe": 756e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "V100": 125e12,
     "T4": 65e12,
@@ -124,7 +128,9 @@ _PEAKS = {
 
 def peak_flops(device_kind: str) -> float:
     """Dense bfloat16 operations per second of a device, or 0 if it is not known."""
-    found = (peak for name, peak in _PEAKS.items() if name in device_kind)
+    found = (
+        peak for name, peak in _PEAKS.items() if re.search(rf"\b{name}\b", device_kind)
+    )
     return next(found, 0.0)
 
 

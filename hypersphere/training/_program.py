@@ -52,10 +52,15 @@ class Program:
         self.everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
 
     def flops(self, state: TrainState, pool: Pool, order: Any) -> float:
-        """Floating-point operations of one step, as XLA counts them; 0 if unknown."""
+        """Floating-point operations of one step, as XLA counts them; 0 if unknown.
+
+        What `remat` computes again counts again.
+        """
         first = order if order is None else order[:1]
         cost = self.train.lower(state, pool, first).cost_analysis()
-        return float((cost or {}).get("flops", 0.0))
+        is_loop = jax.default_backend() != "cpu"  # whose body counts once
+        parts = self.task.config.accumulate if is_loop else 1
+        return parts * float((cost or {}).get("flops", 0.0))
 
     def _train(
         self, state: TrainState, pool: Pool, order: jax.Array | None

@@ -195,13 +195,11 @@ class Run:
             "stats": graft(state.stats, stats, patterns, must_fit=False),
         }
         average = state.average and jax.tree.map(jnp.copy, given)
-        places = jax.tree.map(lambda leaf: leaf.sharding, state)
-        return jax.tree.map(
-            jax.device_put, state._replace(**given, average=average), places
-        )
+        return state._replace(**given, average=average)
 
     def _check_data(self, then: dict[str, Any]) -> None:
-        if then != self._feed.facts:
+        here = self._feed.facts
+        if any(then[fact] != here[fact] for fact in here if fact != "name"):
             raise ValueError(
                 f"The data have changed since {self._folder} was begun: {then} then, "
                 f"{self._feed.facts} now. Put them back, or choose another --workdir."
@@ -228,12 +226,12 @@ class Run:
             # A signal may have cut an evaluation short, and may do so again.
             if self._step and not self._evaluate_due():
                 self._stop()
-            chunk = _steps_per_call(config, self._evaluators, self._step)
             self._meter.resume()
             window: list[Any] = []
             while not self._is_over():
                 profile.after(self._step, self._state)
-                window.append(self._train(min(chunk, config.steps - self._step)))
+                count = steps_per_call(config, self._evaluators, self._step)
+                window.append(self._train(count))
                 stops, due = self._sign.is_up(), self._due()
                 if stops or due:
                     self._windows.append((self._step, window))
@@ -270,9 +268,11 @@ class Run:
             return
         self._meter.restart()
         self._tell(keep=0)
+        before = self._progress.best
         if not stops:
             stops = not self._evaluate_due()
-        if "save" in due or stops or self._is_over():
+        is_best = self._config.keep_best and self._progress.best > before
+        if "save" in due or is_best or stops or self._is_over():
             self._save()
         if stops:
             self._stop()
@@ -408,9 +408,15 @@ class Run:
                 f"After {progress.rewinds} rewinds, {spike}. The newest checkpoint is "
                 f"from before. {REMEDY}"
             )
-        beyond = self._position - (self._step - spike.step)
+        beyond, seconds = self._position - (self._step - spike.step), self._seconds()
+        del self._state  # there may be no room for two
         self._begin()
-        self._progress.rewinds = progress.rewinds + 1
+        self._progress = dataclasses.replace(
+            self._progress,
+            began=progress.began,
+            seconds=seconds,
+            rewinds=progress.rewinds + 1,
+        )
         self._position = beyond
         place = _mesh.everywhere(self._program.task.mesh, np.int32(beyond))
         self._state = self._state._replace(position=place)
@@ -424,16 +430,24 @@ class Run:
         return self._progress.seconds + time.perf_counter() - self._clock
 
 
-def _steps_per_call(
-    config: TrainConfig, evaluators: Mapping[str, Evaluator], start: int
+def steps_per_call(
+    config: TrainConfig, evaluators: Mapping[str, Evaluator], step: int
 ) -> int:
-    """One on a CPU and for streams; else the most that divides every cadence."""
-    if jax.default_backend() == "cpu" or config.data.stream:
+    """How many steps to make at once.
+
+    One on a CPU, for streams, up to the end of a profile, and where a larger number
+    would not end at the next cadence or the last step.
+
+    Args:
+        config: The run.
+        evaluators: What is evaluated, with its cadences.
+        step: The steps made so far.
+    """
+    is_profiled = bool(config.profile) and step < config.profile[1]
+    if jax.default_backend() == "cpu" or config.data.stream or is_profiled:
         return 1
-    first, last = config.profile or (1, 0)
     every = [evaluator.every for evaluator in evaluators.values()]
-    whole = math.gcd(
-        config.log_every, config.checkpoint_every, *every, start, first - 1, last
-    )
+    whole = math.gcd(config.log_every, config.checkpoint_every, *every)
     most = min(whole, config.max_steps_per_call)
-    return max(n for n in range(1, most + 1) if whole % n == 0)
+    count = max(n for n in range(1, most + 1) if whole % n == 0)
+    return count if step % count == 0 and step + count <= config.steps else 1

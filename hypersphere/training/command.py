@@ -14,7 +14,7 @@ from hypersphere.training._distributed import join
 from hypersphere.training._dry_run import dry_run
 from hypersphere.training._durations import Duration
 from hypersphere.training._loop import resolved, train
-from hypersphere.training._stop import StoppedError
+from hypersphere.training._stop import RESUME_STATUS, StoppedError
 
 # Other ways to write a flag.
 _ALIASES = {
@@ -95,15 +95,16 @@ def run(config: TrainConfig, values: Any) -> int | str:
     except jax.errors.JaxRuntimeError as error:
         if logging.vlog_is_on(1) or jax.process_count() == 1:
             raise
-        # If another process has died, JAX now waits for it, and ends this one with 134.
-        return (
+        sys.stderr.write(
             f"train.py: process {jax.process_index()} of {jax.process_count()} failed, "
-            f"perhaps because another one has: {str(error).splitlines()[0]}"
+            f"perhaps because another one has: {str(error).splitlines()[0]}\n"
         )
+        return RESUME_STATUS
 
 
 def _join(values: Any) -> None:
-    if values.distributed or values.coordinator or values.processes:
+    told = (values.coordinator, values.processes, values.process + 1)
+    if values.distributed or any(told):
         join(
             values.coordinator,
             processes=values.processes,

@@ -200,8 +200,6 @@ def test_reading_only_changes_nothing(saved, opened):
     assert checkpoints.meta() == {"seconds": 1.5}
     with pytest.raises(ValueError, match=r"`save` needs `read_only=False`"):
         checkpoints.save(4, state_at(4), {})
-    with pytest.raises(ValueError, match=r"`set_aside_after` needs `read_only=False`"):
-        checkpoints.set_aside_after(1)
     assert names(saved) == ["2", "3", "4.part"]
 
 
@@ -238,14 +236,6 @@ def test_an_error_that_is_no_fault_of_the_files_renames_nothing(
     with pytest.raises(MemoryError):
         opened(saved).restore(shapes())
     assert names(saved) == ["2", "3"]
-
-
-def test_a_rewind_sets_newer_steps_aside(saved, opened):
-    checkpoints = opened(saved, keep=3)
-    checkpoints.set_aside_after(2)
-    assert names(saved) == ["2", "3.rewound"]
-    checkpoints.save(3, state_at(8), {})
-    assert bits(checkpoints.restore(shapes()).state) == bits(state_at(8))
 
 
 def test_a_state_that_is_not_finite_is_not_kept(tmp_path, opened):
@@ -496,9 +486,6 @@ TWO_PROCESSES = """
         [file for file in (folder / "checkpoints/3").rglob("d/*")][0].unlink()
     state, _, complaints = checkpoints.restore(shapes)
     assert same(state, 2) and len(complaints) == 1, complaints
-    checkpoints.save(3, state_at(5), {})
-    checkpoints.set_aside_after(2)
-    assert checkpoints.steps() == [2]
     checkpoints.save(3, state_at(3), {})
     assert same(checkpoints.restore(shapes).state, 3)
     checkpoints.close()
@@ -519,4 +506,4 @@ def test_two_processes_share_the_checkpoints(tmp_path):
     for process in processes:
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err[-3000:]
-        assert out.splitlines()[-1] == "['2', '3', '3.damaged', '3.rewound']"
+        assert out.splitlines()[-1] == "['2', '3', '3.damaged']"

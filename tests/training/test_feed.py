@@ -124,8 +124,8 @@ def test_an_evaluation_counts_every_test_image_once(stream):
     assert seen(stream.split("test"))[0] == found
 
 
-def test_an_evaluation_on_training_images_takes_as_many(stream):
-    found, total = seen(stream.split("train"))
+def test_some_images_are_evenly_spaced(stream):
+    found, total = seen(stream.split("train", most=9))
     assert total == 9 == len(set(found))
     assert set(found) <= set(all_of("train"))
 
@@ -239,3 +239,13 @@ def test_a_batch_larger_than_the_set_is_refused():
 def test_a_streamed_set_smaller_than_a_batch_is_refused(folder):
     with pytest.raises(ValueError, match=r"batch_size=19.*size=18"):
         feed_of(config_for(folder, batch_size=19))
+
+
+def test_evenly_spaced_ones_reach_over_the_whole_set():
+    chosen = _feed.spaced(np.arange(4), size=4, total=10)
+    assert chosen.tolist() == [0, 2, 5, 7]
+    np.testing.assert_array_equal(
+        _feed.spaced(np.arange(7), size=7, total=7), np.arange(7)
+    )
+    most = _feed.spaced(np.array([49_999], np.int32), size=50_000, total=1_300_000)
+    assert most == [1_299_974]

@@ -176,17 +176,27 @@ def test_evaluation_counts_every_example_once(tiny, batch_size, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("backend", "start", "most", "expected"),
-    [("cpu", 0, 100, 1), ("gpu", 0, 100, 50), ("gpu", 0, 20, 10), ("gpu", 20, 100, 10)],
+    ("backend", "step", "most", "profile", "expected"),
+    [
+        ("cpu", 0, 100, (), 1),
+        ("gpu", 0, 100, (), 50),
+        ("gpu", 0, 20, (), 10),
+        ("gpu", 20, 100, (), 1),  # up to the next multiple
+        ("gpu", 950, 100, (), 50),
+        ("gpu", 1000, 100, (), 1),  # of 1,030 steps
+        ("gpu", 50, 100, (60, 70), 1),
+        ("gpu", 100, 100, (60, 70), 50),
+    ],
 )
 def test_steps_per_call_divide_every_cadence(
-    monkeypatch, backend, start, most, expected
+    monkeypatch, backend, step, most, profile, expected
 ):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    config = training.TrainConfig(steps=1000, log_every=50, eval_every=500)
+    config = training.TrainConfig(steps=1030, log_every=50, eval_every=500)
     config.checkpoint_every, config.max_steps_per_call = 100, most
+    config.profile = profile
     evaluators = {"test": _run.Evaluator((), config.eval_every)}
-    assert _run._steps_per_call(config, evaluators, start) == expected
+    assert _run.steps_per_call(config, evaluators, step) == expected
 
 
 @pytest.mark.slow
@@ -267,3 +277,35 @@ def test_a_comparison_without_its_data_leaves_the_folder_free(tiny, tmp_path):
     with pytest.raises(FileNotFoundError):
         training.train(tiny, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_longer_run_is_not_finished_where_the_shorter_one_was(finished, tiny):
+    _, folder = finished
+    longer = dataclasses.replace(tiny, steps=9)
+    with pytest.raises(ValueError, match=r"config\.steps is 6 there and 9 now.*allow"):
+        training.train(longer, folder)
+    assert training.train(longer, folder, allow_changes=True)["steps"] == 9
+    assert json.loads((folder / "result.json").read_text())["steps"] == 9
+
+
+def test_a_folder_is_for_one_run_at_a_time(tiny, tmp_path):
+    with _loop._alone_in(tmp_path):
+        with pytest.raises(
+            OSError, match=r"Another process is training in .*--workdir"
+        ):
+            training.train(tiny, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_the_best_checkpoint_is_kept_whatever_the_cadence(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
+    accuracies = iter([0.1, 0.9, 0.3, 0.2])
+    judged = lambda *_, **__: {"loss": 1.0, "accuracy": next(accuracies)}  # noqa: E731
+    monkeypatch.setattr(_run.Run, "evaluate", judged)
+    tiny.steps, tiny.eval_every, tiny.checkpoint_every, tiny.keep = 8, 2, 7, 1
+    training.train(tiny, tmp_path)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert checkpoints.steps() == [4, 8] and checkpoints.best_step() == 4
+    best, _ = training.load(tmp_path, best=True)
+    last, _ = training.load(tmp_path)
+    assert np.any(best.head.kernel[...] != last.head.kernel[...])
