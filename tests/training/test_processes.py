@@ -72,6 +72,33 @@ def test_when_one_dies_the_other_ends_with_a_status_that_restarts(tmp_path, vict
     assert arrays(folder, step)  # the checkpoint is whole
 
 
+def test_an_error_in_one_ends_both(tmp_path):
+    arguments = resilience.streamed(tmp_path / "images")
+    for path in (tmp_path / "images" / "a").iterdir():
+        path.write_bytes(b"no image")  # for the one that does not tolerate any
+    arguments += ["--config.steps=100000", "--config.checkpoint_every=2"]
+    folder = tmp_path / "run"
+    several = [
+        f"--coordinator=127.0.0.1:{resilience.free_port()}",
+        "--processes=2",
+        "--heartbeat=10",
+        "--join_timeout=20",
+    ]
+    processes = [
+        start(
+            folder,
+            *arguments,
+            *several,
+            f"--process={index}",
+            f"--config.data.max_bad={max_bad}",
+        )
+        for index, max_bad in ((0, 1.0), (1, 0.0))
+    ]
+    other, wrong = (ended(process, 120) for process in processes)
+    assert wrong.status != 0 and "cannot be decoded, more than" in wrong.err
+    assert other.status != 0
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
