@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from hypersphere.data._dataset import Dataset
-from hypersphere.data._open import load_records
 from hypersphere.data._order import permutation
 from hypersphere.data._records import Record, RecordSet
+from hypersphere.data._whole import load_records
 
 EXTENSIONS = frozenset(".png .jpg .jpeg .bmp .gif .webp .ppm .pgm .tif .tiff".split())
 

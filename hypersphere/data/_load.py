@@ -5,8 +5,8 @@ from hypersphere.data._dataset import Dataset, ImageSet
 from hypersphere.data._idx import load_idx
 from hypersphere.data._memory import check_memory
 from hypersphere.data._mnist5k import load_mnist5k
-from hypersphere.data._open import load_records
 from hypersphere.data._synthetic import load_synthetic
+from hypersphere.data._whole import load_records
 
 
 def load(

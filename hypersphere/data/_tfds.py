@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from hypersphere.data._dataset import Dataset
-from hypersphere.data._open import load_records
 from hypersphere.data._records import Record, RecordSet
+from hypersphere.data._whole import load_records
 
 # Protobuf makes this class at import.
 _Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
