@@ -19,7 +19,7 @@ from _measure import setting
 from trainer import NEVER, bare, looped, quiet
 
 from hypersphere import training
-from hypersphere.training import _loop, _meter
+from hypersphere.training import _meter, _setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def config_of(work: Workload, similarity: str) -> training.TrainConfig:
 def row(work: Workload, similarity: str, rounds: int) -> dict[str, Any]:
     """Times of one network, medians over rounds."""
     config = config_of(work, similarity)
-    setup = _loop.prepare(config, quiet)
+    setup = _setup.prepare(config, quiet)
     flops = setup.program.flops(setup.program.template, *setup.feed.take(0, 1))
     bare(dataclasses.replace(config, steps=3))
     steps = [bare(config) for _ in range(rounds)]

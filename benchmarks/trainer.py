@@ -24,7 +24,7 @@ import numpy as np
 from _measure import setting
 
 from hypersphere import training
-from hypersphere.training import _loop, _run
+from hypersphere.training import _cadence, _run, _setup
 from hypersphere.training._checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def network(steps: int, **model: Any) -> training.TrainConfig:
 @contextlib.contextmanager
 def run_of(config: training.TrainConfig) -> Iterator[_run.Run]:
     """A run in a folder of its own, without what comes at its end."""
-    setup = _loop.prepare(config, quiet)
+    setup = _setup.prepare(config, quiet)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         checkpoints = Checkpoints(pathlib.Path(folder))
         with contextlib.redirect_stdout(nowhere), contextlib.closing(checkpoints):
@@ -66,8 +66,8 @@ def run_of(config: training.TrainConfig) -> Iterator[_run.Run]:
 
 def bare(config: training.TrainConfig) -> float:
     """Seconds per step of the compiled call alone, the same batches each time."""
-    setup = _loop.prepare(config, quiet)
-    count = _run.steps_per_call(setup.config, {}, 0)
+    setup = _setup.prepare(config, quiet)
+    count = _cadence.steps_per_call(setup.config, {}, 0)
     state, batches = setup.program.init(), setup.feed.take(0, count)
     state, _ = setup.program.train(state, *batches)
     jax.block_until_ready(state)
@@ -138,7 +138,7 @@ def measure_dispatch(rounds: int) -> dict[str, Any]:
     """
     config = network(1, depth=30, width=1 / 64)
     config.batch_size, config.optim.name = 8, "sgd"
-    setup = _loop.prepare(config, quiet)
+    setup = _setup.prepare(config, quiet)
     batches = setup.feed.take(0, 1)
     add = jax.jit(lambda s: (jax.tree.map(lambda x: x + 1, s), 0), donate_argnums=0)
     return {

@@ -24,7 +24,8 @@ from hypersphere.training._dry_run import dry_run as dry_run
 from hypersphere.training._durations import Duration as Duration
 from hypersphere.training._export import export as export
 from hypersphere.training._guard import DivergedError as DivergedError
-from hypersphere.training._loop import Loaded as Loaded, load as load, train as train
+from hypersphere.training._load import Loaded as Loaded, load as load
+from hypersphere.training._loop import train as train
 from hypersphere.training._stop import (
     RESUME_STATUS as RESUME_STATUS,
     StoppedError as StoppedError,

@@ -12,8 +12,8 @@ from hypersphere._select import dotted
 from hypersphere.training import _mesh
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._logging import make_console
-from hypersphere.training._loop import prepare
 from hypersphere.training._meter import peak_flops
+from hypersphere.training._setup import prepare
 from hypersphere.training._validate import check
 
 _TRIED = 5  # steps that are timed

@@ -17,8 +17,8 @@ from hypersphere.training._build import class_scores
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
+from hypersphere.training._load import load
 from hypersphere.training._logging import write_atomically
-from hypersphere.training._loop import load
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

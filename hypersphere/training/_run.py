@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hypersphere.training import _mesh
+from hypersphere.training._cadence import Evaluator, due_at, steps_per_call
 from hypersphere.training._checkpoint import Checkpoints, SaveError
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._feed import Feed, Split
@@ -54,19 +54,6 @@ class Progress:
     best: float = -1.0
     since_best: int = 0
     evaluated: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluator:
-    """Images to evaluate on, and how often.
-
-    Args:
-        split: The images.
-        every: Steps between evaluations.
-    """
-
-    split: Split
-    every: int
 
 
 class Run:
@@ -232,7 +219,10 @@ class Run:
                 profile.after(self._step, self._state)
                 count = steps_per_call(config, self._evaluators, self._step)
                 window.append(self._train(count))
-                stops, due = self._sign.is_up(), self._due()
+                stops, due = (
+                    self._sign.is_up(),
+                    due(self._config, self._evaluators, self._step),
+                )
                 if stops or due:
                     self._windows.append((self._step, window))
                     window = []
@@ -249,16 +239,6 @@ class Run:
         self._step += count
         self._position += count
         return metrics
-
-    def _due(self) -> set[str]:
-        """What is to be done at this step: `log`, `save`, and evaluations."""
-        cadences = {
-            "log": self._config.log_every,
-            "save": self._config.checkpoint_every,
-            **{f"on {name}": e.every for name, e in self._evaluators.items()},
-        }
-        is_last = self._step >= self._config.steps
-        return {what for what, n in cadences.items() if is_last or self._step % n == 0}
 
     def _settle(self, due: set[str], *, stops: bool) -> None:
         """Tells, evaluates and saves; a log alone waits for nothing."""
@@ -334,7 +314,7 @@ class Run:
 
     def _evaluate_due(self) -> bool:
         """Evaluates what is due at this step and not done yet; False if cut short."""
-        due = self._due()
+        due = due_at(self._config, self._evaluators, self._step)
         for name, evaluator in self._evaluators.items():
             is_done = self._progress.evaluated.get(name) == self._step
             if f"on {name}" not in due or is_done:
@@ -428,26 +408,3 @@ class Run:
 
     def _seconds(self) -> float:
         return self._progress.seconds + time.perf_counter() - self._clock
-
-
-def steps_per_call(
-    config: TrainConfig, evaluators: Mapping[str, Evaluator], step: int
-) -> int:
-    """How many steps to make at once.
-
-    One on a CPU, for streams, up to the end of a profile, and where a larger number
-    would not end at the next cadence or the last step.
-
-    Args:
-        config: The run.
-        evaluators: What is evaluated, with its cadences.
-        step: The steps made so far.
-    """
-    is_profiled = bool(config.profile) and step < config.profile[1]
-    if jax.default_backend() == "cpu" or config.data.stream or is_profiled:
-        return 1
-    every = [evaluator.every for evaluator in evaluators.values()]
-    whole = math.gcd(config.log_every, config.checkpoint_every, *every)
-    most = min(whole, config.max_steps_per_call)
-    count = max(n for n in range(1, most + 1) if whole % n == 0)
-    return count if step % count == 0 and step + count <= config.steps else 1

@@ -13,7 +13,8 @@ from hypersphere.training._config_text import check_command_line, describe, to_j
 from hypersphere.training._distributed import join
 from hypersphere.training._dry_run import dry_run
 from hypersphere.training._durations import Duration
-from hypersphere.training._loop import resolved, train
+from hypersphere.training._loop import train
+from hypersphere.training._setup import resolved
 from hypersphere.training._stop import RESUME_STATUS, StoppedError
 
 # Other ways to write a flag.

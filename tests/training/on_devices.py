@@ -30,13 +30,13 @@ def config_of(similarity):
 
 def losses(config, mesh_sizes, devices):
     from hypersphere import training
-    from hypersphere.training import _loop, _mesh
+    from hypersphere.training import _mesh, _setup
 
     data, fsdp, model = mesh_sizes
     sizes = training.MeshConfig(data=data, fsdp=fsdp, model=model)
     config = dataclasses.replace(config, mesh=sizes)
     mesh = _mesh.make_mesh(sizes, devices)
-    setup = _loop.prepare(config, print, mesh=mesh)
+    setup = _setup.prepare(config, print, mesh=mesh)
     state, found = setup.program.init(), []
     for step in range(STEPS):
         state, metrics = setup.program.train(state, *setup.feed.take(step, 1))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from hypersphere import training
-from hypersphere.training import _loop
+from hypersphere.training import _setup
 
 SOURCE = "synthetic:8x8x1,classes=3,examples=48"
 
@@ -25,7 +25,7 @@ def config_of(changes=(), /, **fields):
 
 
 def set_up(config):
-    return _loop.prepare(config, say=print)
+    return _setup.prepare(config, say=print)
 
 
 def arrays(tree):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hypersphere import data, training, viz
-from hypersphere.training import _loop, _run
+from hypersphere.training import _cadence, _loop, _run, _setup, _workdir
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._durations import resolve
 
@@ -138,7 +138,7 @@ def test_loading_what_is_not_there_says_so(tmp_path):
 
 
 def set_up(config):
-    return _loop.prepare(config, say=print)
+    return _setup.prepare(config, say=print)
 
 
 def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
@@ -195,8 +195,8 @@ def test_steps_per_call_divide_every_cadence(
     config = training.TrainConfig(steps=1030, log_every=50, eval_every=500)
     config.checkpoint_every, config.max_steps_per_call = 100, most
     config.profile = profile
-    evaluators = {"test": _run.Evaluator((), config.eval_every)}
-    assert _run.steps_per_call(config, evaluators, step) == expected
+    evaluators = {"test": _cadence.Evaluator((), config.eval_every)}
+    assert _cadence.steps_per_call(config, evaluators, step) == expected
 
 
 @pytest.mark.slow
@@ -289,7 +289,7 @@ def test_a_longer_run_is_not_finished_where_the_shorter_one_was(finished, tiny):
 
 
 def test_a_folder_is_for_one_run_at_a_time(tiny, tmp_path):
-    with _loop._alone_in(tmp_path):
+    with _workdir.alone_in(tmp_path):
         with pytest.raises(
             OSError, match=r"Another process is training in .*--workdir"
         ):

@@ -1,0 +1,71 @@
+"""`load`: from a run's folder to its trained model."""
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+
+from hypersphere.training import _mesh
+from hypersphere.training._checkpoint import Checkpoints
+from hypersphere.training._config import MeshConfig, TrainConfig
+from hypersphere.training._config_text import from_json
+from hypersphere.training._setup import make_program
+
+
+class Loaded(NamedTuple):
+    """A trained model in evaluation mode, and the config it was trained with."""
+
+    model: nnx.Module
+    config: TrainConfig
+
+
+def load(workdir: str | os.PathLike[str], *, best: bool = False) -> Loaded:
+    """The trained model of a run's folder, from its newest checkpoint.
+
+    Args:
+        workdir: The folder that `train` was given.
+        best: Whether to take the checkpoint of the best test accuracy instead, of those
+            that `config.keep_best` has kept.
+
+    Returns:
+        The model, in evaluation mode, with the averaged weights where there are any,
+        and the config. The model takes float images as
+        `data.normalize(images, mean=config.data.mean, std=config.data.std)` makes them.
+
+    Raises:
+        FileNotFoundError: If there is no run in the folder, or no checkpoint yet.
+        OSError: If every checkpoint is damaged.
+
+    Example:
+        >>> from hypersphere import training
+        >>> model, config = training.load("runs/quickstart")  # doctest: +SKIP
+    """
+    folder = Path(workdir)
+    file = folder / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"`load` needs the folder of a run, got `workdir={str(workdir)!r}`, which "
+            "has no config.json. It is what the run was given as --workdir."
+        )
+    config = from_json(file.read_text(encoding="utf-8"))
+    if config.compare:
+        raise ValueError(
+            f"{folder} holds one run for each of {', '.join(config.compare)}: load one "
+            f"of them, such as {folder / config.compare[0]}."
+        )
+    mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
+    with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+        program = make_program(config, mesh, checkpoints.meta()["dataset"])
+        step = checkpoints.best_step() if best else None
+        restored = checkpoints.restore(program.template, step=step)
+    if restored is None:
+        raise FileNotFoundError(f"There is no whole checkpoint in {folder}.")
+    for complaint in restored.complaints:
+        warnings.warn(
+            f"In {folder} {complaint}; an older one was loaded.", stacklevel=2
+        )
+    return Loaded(program.task.model(restored.state), config)

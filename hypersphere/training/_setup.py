@@ -1,0 +1,99 @@
+"""What a run consists of: its data, its program, and what it is evaluated on."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from hypersphere.training import _build, _mesh, _optim
+from hypersphere.training._cadence import Evaluator
+from hypersphere.training._config import TrainConfig
+from hypersphere.training._durations import parse_evaluator, resolve
+from hypersphere.training._feed import Feed, Say, make_feed
+from hypersphere.training._program import Program
+from hypersphere.training._step import Task
+from hypersphere.training._validate import check, check_cadences
+
+
+class Setup(NamedTuple):
+    """What a run consists of before anything is compiled.
+
+    Args:
+        config: The config, its durations in steps.
+        feed: The images.
+        evaluators: What to evaluate on.
+        program: The functions, not compiled yet.
+    """
+
+    config: TrainConfig
+    feed: Feed
+    evaluators: dict[str, Evaluator]
+    program: Program
+
+
+def prepare(config: TrainConfig, say: Say, *, mesh: Mesh | None = None) -> Setup:
+    """Opens the data of a config and builds its program, on all devices or a mesh."""
+    mesh = mesh or _mesh.make_mesh(config.mesh)
+    _mesh.check_batch(mesh, config.batch_size, config.accumulate)
+    feed = make_feed(config, mesh, say)
+    config = resolve(config, feed.facts["train"])
+    check_cadences(config)
+    evaluators = _make_evaluators(config, mesh, feed, say)
+    program = make_program(config, mesh, feed.facts)
+    return Setup(config, feed, evaluators, program)
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """A config as a run would store it, its durations in steps."""
+    check(config)
+    feed = make_feed(config, _mesh.make_mesh(config.mesh), print)
+    with contextlib.closing(feed):
+        return resolve(config, feed.facts["train"])
+
+
+def make_program(config: TrainConfig, mesh: Mesh, facts: dict[str, Any]) -> Program:
+    def make_model() -> nnx.Module:
+        return _build.make_model(
+            config,
+            image_shape=tuple(facts["image_shape"]),
+            num_classes=facts["num_classes"],
+        )
+
+    abstract = nnx.eval_shape(make_model)
+    task = Task(
+        make_model=make_model,
+        loss=_build.make_loss(config.loss),
+        optimizer=_optim.make_optimizer(config.optim, config.steps, abstract),
+        schedule=_optim.make_schedule(config.optim, config.steps),
+        config=config,
+        mesh=mesh,
+    )
+    return Program(task)
+
+
+def _make_evaluators(
+    config: TrainConfig, mesh: Mesh, feed: Feed, say: Say
+) -> dict[str, Evaluator]:
+    evaluators = {"test": Evaluator(feed.split("test"), config.eval_every)}
+    for text in config.evaluators:
+        name, every = parse_evaluator(text)
+        if name == "train":
+            split = feed.split("train", most=feed.facts["test"])
+        else:
+            other = make_feed(config, mesh, say, name)
+            _check_same_kind(name, other.facts, feed.facts)
+            split = other.split("test")
+        evaluators[name] = Evaluator(split, int(every))
+    return evaluators
+
+
+def _check_same_kind(name: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raises unless a model for the images here can be judged on those there."""
+    same_shape = there["image_shape"] == here["image_shape"]
+    if there["num_classes"] > here["num_classes"] or not same_shape:
+        raise ValueError(
+            "`config.evaluators` needs images of the shape and of the classes that are "
+            f"trained on, {here['image_shape']} and {here['num_classes']}, got "
+            f"{there['image_shape']} and {there['num_classes']} in {name}."
+        )
