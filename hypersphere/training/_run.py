@@ -219,10 +219,8 @@ class Run:
                 profile.after(self._step, self._state)
                 count = steps_per_call(config, self._evaluators, self._step)
                 window.append(self._train(count))
-                stops, due = (
-                    self._sign.is_up(),
-                    due(self._config, self._evaluators, self._step),
-                )
+                stops = self._sign.is_up()
+                due = due_at(config, self._evaluators, self._step)
                 if stops or due:
                     self._windows.append((self._step, window))
                     window = []
