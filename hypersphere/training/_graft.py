@@ -29,7 +29,7 @@ def graft(
             one of another shape.
 
     Example:
-        >>> import numpy as np
+        >>> import jax.numpy as jnp
         >>> from hypersphere.training._graft import graft
         >>> fresh = {"conv": jnp.zeros(2), "head": jnp.zeros(3)}
         >>> donor = {"conv": jnp.ones(2), "head": jnp.ones(5)}
