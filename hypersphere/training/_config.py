@@ -22,7 +22,8 @@ class DataConfig:
         crop_fraction: Share of a streamed test image's shorter side that is kept.
         threads: Threads that decode streamed images; 0 for one per core, at most 16.
         workers: Processes that decode streamed images; 0 for threads alone.
-        max_bad: Share of streamed images that may turn out unreadable, in [0, 1].
+        max_bad: Share of streamed images that may turn out unreadable, in [0, 1]; each
+            process counts those it has met.
         flip: Whether training images are mirrored at random, left to right.
         pad: Pixels that training images are shifted by at most, at random: a symmetric
             padding and a crop.
