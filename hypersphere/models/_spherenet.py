@@ -103,11 +103,7 @@ class SphereNet(nnx.Module):
     ):
         height_width = _check_image_size(image_size)
         _check(depth, width, num_classes, in_features, head)
-        if feature_dim is not None and feature_dim < 1:
-            raise ValueError(
-                "`SphereNet` needs `feature_dim` as None or at least 1, got "
-                f"`feature_dim={feature_dim!r}`."
-            )
+        _check_features(feature_dim, dropout)
         filters = _scaled_filters(width)
         make_conv = functools.partial(
             _make_conv,
@@ -140,10 +136,6 @@ class SphereNet(nnx.Module):
             activation=None,
             rngs=rngs,
         )
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                f"`SphereNet` needs `dropout` in [0, 1), got `dropout={dropout!r}`."
-            )
         self.dropout = nnx.Dropout(dropout)
         self.head = _make_head(head, feature_dim or filters[3], num_classes, rngs)
         self.remat = remat
@@ -322,4 +314,16 @@ def _check(
         raise ValueError(
             "`SphereNet` needs `head` to be 'linear' or 'angular', got "
             f"`head={head!r}`."
+        )
+
+
+def _check_features(feature_dim: int | None, dropout: float) -> None:
+    if feature_dim is not None and feature_dim < 1:
+        raise ValueError(
+            "`SphereNet` needs `feature_dim` as None or at least 1, got "
+            f"`feature_dim={feature_dim!r}`."
+        )
+    if not 0 <= dropout < 1:
+        raise ValueError(
+            f"`SphereNet` needs `dropout` in [0, 1), got `dropout={dropout!r}`."
         )

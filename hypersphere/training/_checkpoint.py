@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from hypersphere.training import _leaves
+from hypersphere.training._distributed import barrier, is_first, is_so_everywhere
 from hypersphere.training._fingerprint import fingerprints, finite
 from hypersphere.training._seal import check_files, read_seal
 from hypersphere.training._step_folders import StepFolders
@@ -95,11 +95,10 @@ class Checkpoints:
         self._folders = StepFolders((workdir / FOLDER).absolute())
         self._keep, self._keep_best = keep, keep_best
         self._read_only = read_only
-        self._first = jax.process_index() == 0
         self._checkpointer = ocp.StandardCheckpointer()
         self._finisher = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: futures.Future[None] | None = None
-        if self._first and not read_only:
+        if is_first() and not read_only:
             self._folders.clear()
 
     def steps(self) -> list[int]:
@@ -235,12 +234,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         """Closes; when an error ends one of several processes, without the others."""
         if kind is None or jax.process_count() == 1:
             self.close()
@@ -251,7 +245,7 @@ class Checkpoints:
         """Waits until all processes see what was saved; leaves an error for later."""
         if self._pending is not None:
             futures.wait([self._pending])
-        _barrier("hypersphere checkpoint sealed")
+        barrier("hypersphere checkpoint sealed")
 
     def _join(self) -> None:
         """Waits for this process alone. An error is raised only once."""
@@ -262,7 +256,7 @@ class Checkpoints:
     def _begin(
         self, step: int, state: Any, meta: dict[str, Any], score: float | None
     ) -> None:
-        if not _everywhere(step not in self.steps()):
+        if not is_so_everywhere(step not in self.steps()):
             return
         leaves = jax.tree.map(jnp.asarray, _leaves.flatten(state))
         content = {
@@ -272,7 +266,7 @@ class Checkpoints:
         }
         size = sum(leaf.nbytes for leaf in leaves.values())
         with self._cleared_on_failure(step, size):
-            if self._first:
+            if is_first():
                 self._folders.begin(step)
             files = jax.tree.map(_leaves.written, leaves)
             self._checkpointer.save(self._folders.part(step) / "state", files)
@@ -293,10 +287,10 @@ class Checkpoints:
                     f"{', '.join(bad[:5])}. It was not saved; the checkpoint before it "
                     "is kept."
                 )
-            if self._first:
+            if is_first():
                 prints = {name: int(number) for name, number in prints.items()}
                 self._folders.finish(step, {**content, "prints": prints})
-        if self._first:
+        if is_first():
             with contextlib.suppress(OSError):  # tried again after the next save
                 self._folders.delete_old(keep=self._keep, keep_best=self._keep_best)
 
@@ -309,9 +303,9 @@ class Checkpoints:
         return None if newest < 0 else newest
 
     def _set_aside(self, step: int, word: str) -> None:
-        if self._first:
+        if is_first():
             self._folders.set_aside(step, word)
-        _barrier(f"hypersphere checkpoint {word}")
+        barrier(f"hypersphere checkpoint {word}")
 
     def _read(
         self, step: int, wanted: dict[str, jax.ShapeDtypeStruct]
@@ -324,13 +318,13 @@ class Checkpoints:
         folder, seal, damage = self._folders.path(step), {}, ""
         try:
             seal = read_seal(folder)
-            if self._first:
+            if is_first():
                 check_files(folder, seal)
         except PermissionError:
             raise
         except (OSError, ValueError) as error:
             damage = _in_short(error)
-        if not _everywhere(not damage):
+        if not is_so_everywhere(not damage):
             return damage or "another process cannot read it"
         kinds = jax.tree.map(_leaves.kind, wanted)
         if differing := _leaves.differences(seal["kinds"], kinds):
@@ -366,7 +360,7 @@ class Checkpoints:
             with _quiet():
                 yield
         except Exception as error:  # whatever a full disk makes Orbax raise
-            if self._first:
+            if is_first():
                 self._folders.discard(step)
             if isinstance(error, FloatingPointError):
                 raise
@@ -379,18 +373,6 @@ class Checkpoints:
                 f"({reason}). It needs about {size / 1e6:.1f} MB, and "
                 f"{free / 1e6:.1f} MB are free. The last good checkpoint: {last}."
             ) from error
-
-
-def _everywhere(true: bool, /) -> bool:  # noqa: FBT001
-    """Whether it is so in every process; all of them learn it."""
-    if jax.process_count() == 1:
-        return true
-    return bool(multihost_utils.process_allgather(np.array(true)).all())
-
-
-def _barrier(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
 
 
 def _in_short(error: Exception) -> str:

@@ -6,6 +6,8 @@ import threading
 import time
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 _SILENT = 5.0  # seconds of waiting for the others before a line says so
 
@@ -117,3 +119,16 @@ def _wait_for(coordinator: str, process: int, processes: int, timeout: int) -> N
 def is_first() -> bool:
     """Whether this process writes the files and talks to the user."""
     return jax.process_index() == 0
+
+
+def is_so_everywhere(true: bool, /) -> bool:  # noqa: FBT001
+    """Whether it is so in every process; all of them learn it."""
+    if jax.process_count() == 1:
+        return true
+    return bool(multihost_utils.process_allgather(np.array(true)).all())
+
+
+def barrier(name: str) -> None:
+    """Returns when every process has come to the same place."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,7 +1,6 @@
 """A profile of chosen steps, for TensorBoard or Perfetto."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -22,12 +21,7 @@ class Profile:
     def __enter__(self) -> "Profile":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._is_on:
             jax.profiler.stop_trace()
 

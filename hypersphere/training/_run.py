@@ -22,38 +22,12 @@ from hypersphere.training._logging import Reporter, make_console
 from hypersphere.training._meter import Meter, memory_gib, peak_flops
 from hypersphere.training._profile import Profile
 from hypersphere.training._program import Program
+from hypersphere.training._progress import Progress
 from hypersphere.training._step import TrainState
 from hypersphere.training._stop import StoppedError, StopSign
 
 _AHEAD = 4  # batches of an evaluation that the host is ahead at most
 _LONG_WAIT = 0.02  # share of the time at which waiting for data is worth a line
-
-
-@dataclasses.dataclass
-class Progress:
-    """What a checkpoint keeps besides the arrays.
-
-    Args:
-        began: When the run was first started, in seconds since 1970.
-        seconds: How long its processes have run until here.
-        examples: Images trained on until here, but for the first call of a process.
-        busy: Seconds that they took.
-        losses: The latest losses, for the guard.
-        rewinds: How often a spike led back.
-        best: The best test accuracy.
-        since_best: Evaluations since then.
-        evaluated: The step of the last evaluation of each kind.
-    """
-
-    began: float
-    seconds: float = 0.0
-    examples: int = 0
-    busy: float = 0.0
-    losses: list[float] = dataclasses.field(default_factory=list)
-    rewinds: int = 0
-    best: float = -1.0
-    since_best: int = 0
-    evaluated: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Run:

@@ -35,6 +35,7 @@ FREE_TO_CHANGE = {
 
 
 def check_writable(folder: Path) -> None:
+    """Makes the folder, or says why nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
