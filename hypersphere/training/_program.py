@@ -3,9 +3,11 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from hypersphere.training import _mesh
-from hypersphere.training._step import Metrics, Task, TrainState
+from hypersphere.training._step import METRICS, Metrics, Task, TrainState
 
 Pool = tuple[jax.Array, jax.Array]
 """Images, uint8 of shape (n, height, width, channels), and labels, int32 (n,)."""
@@ -25,7 +27,8 @@ class Program:
         template: The state's shapes, dtypes and places.
         init: () -> the state at step zero.
         train: (state, pool, order of shape (steps, batch)) -> the state after these
-            steps, and metrics of shape (steps,). The state is donated.
+            steps, and a table of metrics for `by_name`, float32 of shape (steps,
+            metrics). The state is donated.
         judge: (state, pool, order of shape (batch,), weights) -> weighted sums.
         features: (state, pool, order) -> what the head sees, on every device.
         everywhere: any arrays -> the same, whole on every device.
@@ -64,16 +67,15 @@ class Program:
 
     def _train(
         self, state: TrainState, pool: Pool, order: jax.Array | None
-    ) -> tuple[TrainState, Metrics]:
+    ) -> tuple[TrainState, jax.Array]:
+        def step(state: TrainState, chosen: Any) -> tuple[TrainState, jax.Array]:
+            state, metrics = self.task.update(state, *self._batch(pool, chosen))
+            return state, jnp.stack([metrics[name] for name in METRICS])
+
         if order is None or len(order) == 1:  # loops are slow on a CPU
-            batch = self._batch(pool, None if order is None else order[0])
-            state, metrics = self.task.update(state, *batch)
-            return state, jax.tree.map(lambda value: value[None], metrics)
-        return jax.lax.scan(
-            lambda carry, chosen: self.task.update(carry, *self._batch(pool, chosen)),
-            state,
-            order,
-        )
+            state, row = step(state, None if order is None else order[0])
+            return state, row[None]
+        return jax.lax.scan(step, state, order)
 
     def _judge(
         self,
@@ -94,3 +96,12 @@ class Program:
         batch = pool if order is None else jax.tree.map(lambda x: x[order], pool)
         divided = _mesh.divided(self.task.mesh)
         return jax.lax.with_sharding_constraint(batch, divided)
+
+
+def by_name(table: Any) -> dict[str, np.ndarray]:
+    """The metrics of steps, each of shape (steps,), from one array for all.
+
+    One, because every array that the host fetches costs it time.
+    """
+    columns = np.asarray(table).T
+    return dict(zip(METRICS, columns, strict=True))

@@ -21,7 +21,7 @@ from hypersphere.training._guard import REMEDY, DivergedError, Guard, SpikeError
 from hypersphere.training._logging import Reporter, make_console
 from hypersphere.training._meter import Meter, memory_gib, peak_flops
 from hypersphere.training._profile import Profile
-from hypersphere.training._program import Program
+from hypersphere.training._program import Program, by_name
 from hypersphere.training._progress import Progress
 from hypersphere.training._step import TrainState
 from hypersphere.training._stop import StoppedError, StopSign
@@ -247,11 +247,7 @@ class Run:
         speed = self._speed() if len(self._windows) > keep else {}
         while len(self._windows) > keep:
             last, window = self._windows.popleft()
-            fetched = jax.device_get(window)
-            joined = {
-                name: np.concatenate([part[name] for part in fetched])
-                for name in fetched[0]
-            }
+            joined = by_name(np.concatenate(jax.device_get(window)))
             self._guard.check(last - len(joined["loss"]) + 1, joined)
             values = {
                 name: float(np.mean(series[np.isfinite(series)]))

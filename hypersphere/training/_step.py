@@ -284,5 +284,8 @@ def _kept_where_finite(
     return kept._replace(skipped=old.skipped + ~is_finite)
 
 
+# The metrics of a step, in the order of the table that a call returns.
+METRICS = ("loss", "accuracy", "grad_norm", "param_norm", "learning_rate", "skipped")
+
 # What must be finite, by the name of its metric.
 WATCHED = {"loss": "loss", "grad_norm": "gradient", "param_norm": "parameters"}

@@ -5,6 +5,7 @@ import numpy as np
 
 from hypersphere import training
 from hypersphere.training import _setup
+from hypersphere.training._program import by_name
 
 SOURCE = "synthetic:8x8x1,classes=3,examples=48"
 
@@ -40,7 +41,7 @@ def after(setup, steps, state=None, start=0):
     for position in range(start, start + steps):
         batches = setup.feed.take(position, 1)
         state, metrics = setup.program.train(state, *batches)
-        found.append({name: float(value[0]) for name, value in metrics.items()})
+        found.append({name: float(x[0]) for name, x in by_name(metrics).items()})
     return state, found
 
 

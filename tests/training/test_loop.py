@@ -10,6 +10,7 @@ from hypersphere import data, training, viz
 from hypersphere.training import _cadence, _loop, _run, _setup, _workdir
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._durations import resolve
+from hypersphere.training._program import by_name
 
 
 def final_state(workdir):
@@ -149,8 +150,9 @@ def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
     one = program.init()
     for i in range(3):
         one, last = program.train(one, pool, order[i : i + 1])
-    assert metrics["loss"].shape == (3,)
-    np.testing.assert_allclose(metrics["loss"][2], last["loss"][0], rtol=1e-4)
+    losses = by_name(metrics)["loss"]
+    assert losses.shape == (3,)
+    np.testing.assert_allclose(losses[2], by_name(last)["loss"][0], rtol=1e-4)
     near = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)  # noqa: E731
     jax.tree.map(near, together.params, one.params)
 
