@@ -17,10 +17,12 @@ class Evaluator:
     Args:
         split: The images.
         every: Steps between evaluations.
+        statistics: Which of `STATISTICS` batch normalization uses.
     """
 
     split: Split
     every: int
+    statistics: str = "running"
 
 
 def due_at(

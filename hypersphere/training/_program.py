@@ -29,7 +29,8 @@ class Program:
         train: (state, pool, order of shape (steps, batch)) -> the state after these
             steps, and a table of metrics for `by_name`, float32 of shape (steps,
             metrics). The state is donated.
-        judge: (state, pool, order of shape (batch,), weights) -> weighted sums.
+        judge: (state, pool, order of shape (batch,), weights, *, statistics) ->
+            weighted sums.
         features: (state, pool, order) -> what the head sees, on every device.
         everywhere: any arrays -> the same, whole on every device.
     """
@@ -50,7 +51,9 @@ class Program:
         self.train = jax.jit(
             self._train, donate_argnums=0, out_shardings=(places, whole)
         )
-        self.judge = jax.jit(self._judge, out_shardings=whole)
+        self.judge = jax.jit(
+            self._judge, static_argnames="statistics", out_shardings=whole
+        )
         self.features = jax.jit(self._features, out_shardings=whole)
         self.everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
 
@@ -83,8 +86,11 @@ class Program:
         pool: Pool,
         order: jax.Array | None,
         weights: jax.Array,
+        *,
+        statistics: str = "running",
     ) -> Metrics:
-        return self.task.judge(state, *self._batch(pool, order), weights)
+        images, labels = self._batch(pool, order)
+        return self.task.judge(state, images, labels, weights, statistics=statistics)
 
     def _features(
         self, state: TrainState, pool: Pool, order: jax.Array | None

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -86,11 +87,14 @@ class Run:
                 except SpikeError as spike:
                     self._rewind(spike)
 
-    def evaluate(self, split: Split, *, averaged: bool = True) -> dict[str, float]:
+    def evaluate(
+        self, split: Split, *, statistics: str = "running", averaged: bool = True
+    ) -> dict[str, float]:
         """Mean loss and accuracy over images, every one counted once.
 
         Args:
             split: The images.
+            statistics: Which of `STATISTICS` batch normalization uses.
             averaged: Whether to judge the averaged weights, if there are any.
 
         Returns:
@@ -99,7 +103,7 @@ class Run:
         state = self._state if averaged else self._state._replace(average=())
         sums: list[Any] = []
         for batch in split:
-            sums.append(self._program.judge(state, *batch))
+            sums.append(self._program.judge(state, *batch, statistics=statistics))
             jax.block_until_ready(sums[-min(_AHEAD, len(sums))])
             if self._sign.is_up():
                 return {}
@@ -287,9 +291,12 @@ class Run:
             is_done = self._progress.evaluated.get(name) == self._step
             if f"on {name}" not in due or is_done:
                 continue
-            found = {name: self.evaluate(evaluator.split)}
+            judge = functools.partial(
+                self.evaluate, evaluator.split, statistics=evaluator.statistics
+            )
+            found = {name: judge()}
             if self._state.average:
-                raw = self.evaluate(evaluator.split, averaged=False)
+                raw = judge(averaged=False)
                 found[f"{name}_raw"] = raw
             if not all(found.values()):
                 return False

@@ -10,6 +10,7 @@ from hypersphere.training import _build, _mesh, _optim
 from hypersphere.training._cadence import Evaluator
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._durations import parse_evaluator, resolve
+from hypersphere.training._evaluators import parse_wanted
 from hypersphere.training._feed import Feed, Say, make_feed
 from hypersphere.training._program import Program
 from hypersphere.training._step import Task
@@ -78,13 +79,16 @@ def _make_evaluators(
     evaluators = {"test": Evaluator(feed.split("test"), config.eval_every)}
     for text in config.evaluators:
         name, every = parse_evaluator(text)
-        if name == "train":
-            split = feed.split("train", most=feed.facts["test"])
+        source, statistics, most = parse_wanted(name)
+        if source == "train":
+            split = feed.split("train", most=most or feed.facts["test"])
+        elif source == "test":
+            split = feed.split("test", most=most or None)
         else:
-            other = make_feed(config, mesh, say, name)
-            _check_same_kind(name, other.facts, feed.facts)
-            split = other.split("test")
-        evaluators[name] = Evaluator(split, int(every))
+            other = make_feed(config, mesh, say, source)
+            _check_same_kind(source, other.facts, feed.facts)
+            split = other.split("test", most=most or None)
+        evaluators[name] = Evaluator(split, int(every), statistics)
     return evaluators
 
 

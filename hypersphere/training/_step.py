@@ -9,7 +9,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from hypersphere import data
+from hypersphere import data, models
+from hypersphere._average import fullness
 from hypersphere.training import _mesh, _optim
 from hypersphere.training._build import LossFunction, class_scores
 from hypersphere.training._config import TrainConfig
@@ -153,9 +154,25 @@ class Task:
         images: jax.Array,
         labels: jax.Array,
         weights: jax.Array,
+        *,
+        statistics: str = "running",
     ) -> Metrics:
-        """Weighted sums of loss and correct answers over a batch."""
-        outputs = self._used_model(state)(self._normalized(images))
+        """Weighted sums of loss and correct answers over a batch.
+
+        Args:
+            state: What is judged.
+            images: uint8 of shape (batch, height, width, channels).
+            labels: Integers of shape (batch,).
+            weights: Of each example, float32 of shape (batch,).
+            statistics: Which of `_evaluators.STATISTICS` batch normalization uses.
+        """
+        model = self._used_model(state)
+        if statistics == "debiased":
+            updates = (state.step - state.skipped) * self.config.accumulate
+            _debias(model, updates)
+        if statistics == "batch":
+            model.set_attributes(use_running_average=False, raise_if_not_found=False)
+        outputs = model(self._normalized(images))
         is_right = jnp.argmax(class_scores(outputs), -1) == labels
         return {
             "loss": jnp.sum(weights * self._loss(outputs, labels, state.step)),
@@ -260,6 +277,15 @@ class Task:
         )
         gradients, metrics = jax.tree.map(lambda x: x / count, total)
         return gradients, stats, metrics
+
+
+def _debias(model: nnx.Module, updates: jax.Array) -> None:
+    """Divides running averages that started at zero by how full they are."""
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, models.BatchNorm) and module.averages == "zero":
+            full = fullness(updates, module.momentum)
+            module.mean[...] /= full
+            module.var[...] /= full
 
 
 def _judged(state: TrainState) -> tuple[Any, Any]:

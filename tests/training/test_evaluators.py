@@ -7,7 +7,9 @@ import pytest
 from hypersphere import training
 from hypersphere.training import _loop, _run
 from hypersphere.training._checkpoint import Checkpoints
-from tests.training.small import SOURCE, config_of, set_up
+from hypersphere.training._evaluators import parse_wanted
+from hypersphere.training._validate import check
+from tests.training.small import SOURCE, after, config_of, set_up
 
 OTHER = SOURCE.replace("examples=48", "examples=5")
 SPLITS = ("train every 2", f"{OTHER} every 3")
@@ -105,3 +107,102 @@ def test_the_best_checkpoint_is_kept_beside_the_newest(monkeypatch, tmp_path):
         set_up(config).program.template
     )
     assert int(jax.device_get(state.state.step)) == 6
+
+
+STATISTICS = ("test@batch of 5 every 3", "test@debiased every 3", "test of 5 every 3")
+
+
+@pytest.fixture(scope="module")
+def in_three_ways():
+    """A trained state whose averages started at zero, and its evaluations."""
+    config = config_of({"evaluators": STATISTICS, "model.averages": "zero"})
+    config.eval_batch_size, config.model.momentum = 10, 0.9
+    setup = set_up(config)
+    state, _ = after(setup, 4)
+
+    def judge(name, state=state):
+        evaluator = setup.evaluators[name]
+        sums = [
+            setup.program.judge(state, *batch, statistics=evaluator.statistics)
+            for batch in evaluator.split
+        ]
+        return sum(float(part["loss"]) for part in sums)
+
+    return setup, state, judge
+
+
+def test_debiased_statistics_are_the_averages_divided_by_how_full_they_are(
+    in_three_ways,
+):
+    _, state, judge = in_three_ways
+    full = 1 - 0.9**4
+    filled = jax.tree.map(lambda leaf: leaf / full, state.stats)
+    expected = judge("test", state._replace(stats=filled))
+    assert judge("test@debiased") == pytest.approx(expected, rel=1e-5)
+    assert abs(judge("test") - expected) > 1e-3
+
+
+def test_batch_statistics_are_those_of_the_images_at_hand(in_three_ways):
+    setup, state, judge = in_three_ways
+    assert len(list(setup.evaluators["test@batch of 5"].split)) == 1
+    (batch,) = setup.evaluators["test@batch of 5"].split
+    model = setup.program.task.model(state)
+    model.train()  # without dropout, training mode is that of batch normalization
+    images = setup.program.task._normalized(batch.pool[0][batch.order])
+    scores = np.asarray(model(images), np.float64)
+    shifted = scores - scores.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    labels = np.asarray(batch.pool[1][batch.order])
+    expected = -np.sum(log_p[np.arange(len(labels)), labels])
+    assert judge("test@batch of 5") == pytest.approx(expected, rel=1e-4)
+    other = jax.tree.map(lambda leaf: leaf + 1, state.stats)
+    again = judge("test@batch of 5", state._replace(stats=other))
+    assert again == pytest.approx(expected, rel=1e-4)  # running averages play no part
+
+
+def test_some_of_the_test_images_are_evenly_spaced(in_three_ways):
+    setup, *_ = in_three_ways
+    split = setup.evaluators["test of 5"].split
+    (batch,) = split
+    total = setup.feed.facts["test"]
+    assert sorted(batch.order.tolist()) == [i * total // 5 for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train", ("train", "running", 0)),
+        ("test@batch of 1000", ("test", "batch", 1000)),
+        ("folder:art of man", ("folder:art of man", "running", 0)),
+        ("folder:a of 5 of 20", ("folder:a of 5", "running", 20)),
+        ("test@debiased", ("test", "debiased", 0)),
+    ],
+)
+def test_a_name_says_source_statistics_and_number(name, expected):
+    assert parse_wanted(name) == expected
+
+
+def test_wrong_statistics_name_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean `test@batch`"):
+        parse_wanted("test@bacth")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evaluators": ("test every 2",)}, "what `config.eval_every` is for"),
+        ({"evaluators": ("test@debiased every 2",)}, "averages that start at zero"),
+        ({"evaluators": ("test@x every 2",)}, "knows the statistics running"),
+        (
+            {
+                "evaluators": ("test@debiased every 2",),
+                "model.averages": "zero",
+                "optim.ema": 0.9,
+            },
+            "no `config.optim.ema`",
+        ),
+    ],
+)
+def test_evaluations_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        check(config_of(changes))
