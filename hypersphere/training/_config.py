@@ -245,8 +245,12 @@ class TrainConfig:
         log_every: Duration between lines of the training log.
         eval_every: Duration between evaluations on the test images.
         evaluators: Further evaluations, `NAME every DURATION`, where NAME is `train`
-            (training images as they are, as many as there are test images) or a data
-            source, of which the test part is taken: `folder:sketches every 5 epochs`.
+            (training images as they are, as many as there are test images), `test`, or
+            a data source, of which the test part is taken: `folder:sketches every 5
+            epochs`. `NAME of 1000` takes so many images, evenly spaced. `NAME@batch`
+            normalizes with the statistics of the batch at hand instead of running
+            averages; `NAME@debiased` divides averages that started at zero by how full
+            they are.
         checkpoint_every: Duration between checkpoints.
         keep: Checkpoints that are kept, the newest ones.
         keep_best: Checkpoints that are kept besides, those of the best test accuracy.

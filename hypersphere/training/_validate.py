@@ -7,6 +7,7 @@ from typing import Any
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import flat
 from hypersphere.training._durations import parse_evaluator
+from hypersphere.training._evaluators import parse_wanted
 from hypersphere.training._mesh import parse_rule
 
 STREAMED = ("tfds:", "folder:", "tar:")
@@ -51,7 +52,7 @@ def check(config: TrainConfig) -> None:
     for rule in config.mesh.rules:
         parse_rule(rule)
     for text in config.evaluators:
-        parse_evaluator(text)
+        _check_evaluator(config, text)
     _check_profile(config.profile)
     if config.model.feature_dim == 1:
         raise ValueError(
@@ -107,6 +108,27 @@ _BETWEEN = {
     "optim.momentum": (0, 1, "[)"),
     "optim.ema": (0, 1, "[)"),
 }
+
+
+def _check_evaluator(config: TrainConfig, text: str) -> None:
+    """Raises if an entry cannot be read or asks for what the run does not have."""
+    name, _ = parse_evaluator(text)
+    statistics = parse_wanted(name).statistics
+    if name == "test":
+        raise ValueError(
+            f"`config.evaluators` needs further evaluations, got {text!r}, which is "
+            "what `config.eval_every` is for."
+        )
+    is_zero = config.model.batch_norm and config.model.averages == "zero"
+    if statistics == "debiased" and (
+        not is_zero or config.optim.ema or config.init_from
+    ):
+        raise ValueError(
+            f"`config.evaluators` has {text!r}, which needs averages that start at "
+            "zero: `config.model.averages='zero'` with batch normalization, no "
+            "`config.optim.ema` and no `config.init_from`. Other averages need no "
+            "correction; leave `@debiased` out."
+        )
 
 
 def _check_profile(profile: tuple[int, ...]) -> None:
