@@ -34,6 +34,10 @@ FREE_TO_CHANGE = {
 }
 
 
+class BusyError(OSError):
+    """Another process is training in the folder."""
+
+
 def check_writable(folder: Path) -> None:
     """Makes the folder, or says why nothing can be written there."""
     try:
@@ -57,7 +61,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise OSError(
+            raise BusyError(
                 f"Another process is training in {folder}. Wait for it, or choose "
                 "another --workdir."
             ) from error
@@ -74,18 +78,28 @@ def refuse_another_config(
     if not file.is_file() or allow_changes:
         return
     try:
-        there = flat(from_json(file.read_text(encoding="utf-8")))
+        there = from_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}") from error
-    free = FREE_TO_CHANGE - ({"eval_every"} if config.patience else set())
-    differences = [
-        f"config.{name} is {there[name]!r} there and {value!r} now"
-        for name, value in flat(from_json(to_json(config))).items()
-        if there[name] != value and name not in free
-    ]
-    if differences:
+    if found := differences(there, config):
         raise ValueError(
-            f"{folder} belongs to another config: {'; '.join(differences)}. Choose "
+            f"{folder} belongs to another config: {'; '.join(found)}. Choose "
             "another --workdir, delete this one to start anew, or go on with "
             "--allow_changes."
         )
+
+
+def differences(there: TrainConfig, here: TrainConfig) -> list[str]:
+    """What of two configs differs that changes what is learned, in words.
+
+    Args:
+        there: Of work that is there.
+        here: Of what is asked for now.
+    """
+    free = FREE_TO_CHANGE - ({"eval_every"} if here.patience else set())
+    old, new = (flat(from_json(to_json(config))) for config in (there, here))
+    return [
+        f"config.{name} is {old[name]!r} there and {value!r} now"
+        for name, value in new.items()
+        if old[name] != value and name not in free
+    ]

@@ -1,6 +1,7 @@
 """What `train.py` does with its flags."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -55,6 +56,38 @@ def parse(arguments: list[str]) -> list[str]:
         return app.parse_flags_with_usage(words)
     except (ValueError, OSError, TypeError, AttributeError) as error:
         raise SystemExit(f"train.py: {describe(error)}") from error
+
+
+def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+    """A config with fields set as on the command line of `train.py`.
+
+    Args:
+        config: It stays as it is.
+        overrides: `--config.FIELD=VALUE`.
+
+    Returns:
+        A new config.
+
+    Raises:
+        ValueError: If a field does not exist, or a value is of another type.
+
+    Example:
+        >>> from hypersphere import training
+        >>> from hypersphere.training.command import with_overrides
+        >>> with_overrides(training.TrainConfig(), ["--config.steps=9 epochs"]).steps
+        '9 epochs'
+    """
+    check_command_line(overrides)
+    config_flags.register_flag_parser_for_type(Duration, _DurationParser())
+    words, values = ["", *overrides], flags.FlagValues()
+    config_flags.DEFINE_config_dataclass(
+        "config", config, flag_values=values, sys_argv=words
+    )
+    try:
+        values(words)
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
+    return values.config
 
 
 def run(config: TrainConfig, values: Any) -> int | str:

@@ -1,0 +1,31 @@
+r"""Losses and convolutions on CIFAR-10, every combination.
+
+Claim: Liu et al., Deep Hyperspherical Learning, NIPS 2017, the tables of losses and of
+SphereConv operators: with W-Softmax or GA-Softmax, and with SphereConv, a network is
+more accurate than its plain twin with softmax, and converges faster.
+
+Recipe: `cifar10_sphere.py`, in both scales. W-Softmax has cosine logits. GA-Softmax is
+the linear one with margin 1.5, without smoothed targets, which its margin excludes.
+
+Command:
+    python train.py --config=configs/ablation_loss.py:operator=sigmoid,loss=ga \
+        --workdir=runs/ga
+    python -m hypersphere.experiments run configs/ablation_loss.py --seeds=5
+    python -m hypersphere.experiments run configs/ablation_loss.py:scale=small --seeds=3
+
+Reached: at scale=small, docs/results.md. At scale=paper not run yet.
+"""
+
+from configs import cifar10_sphere
+from hypersphere.experiments import family
+from hypersphere.training import TrainConfig
+
+
+@family(operator=cifar10_sphere.OPERATORS, loss=("softmax", "w", "ga"))
+def get_config(operator: str, loss: str, scale: str) -> TrainConfig:
+    config = cifar10_sphere.get_config(f"operator={operator},scale={scale}")
+    config.loss.name = {"w": "w_softmax", "ga": "ga_softmax"}.get(loss, loss)
+    if loss == "ga":
+        config.loss.margin = 1.5
+        config.loss.label_smoothing = config.loss.floor = 0.0
+    return config

@@ -1,0 +1,131 @@
+"""`python -m hypersphere.experiments` runs families of configs and tells of them."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+_RUN = """\
+Makes every combination of a config's parameters, one seed after the other, and writes
+one small JSON file for each, one table (Markdown, CSV) and one figure. What has a file
+is not made again; what was interrupted resumes; several processes may share the work.
+
+examples:
+  python -m hypersphere.experiments run configs/ablation_loss.py --seeds=5
+  python -m hypersphere.experiments run configs/ablation_loss.py:scale=small,loss=ga
+  python -m hypersphere.experiments run configs/cifar10_sphere.py --config.steps=8000
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; a user's mistake ends in one line."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    overrides = [word for word in words if word.startswith("--config.")]
+    options = _parser().parse_args([word for word in words if word not in overrides])
+    options.overrides = overrides
+    try:
+        return options.run(options)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        raise SystemExit(f"python -m hypersphere.experiments: {error}") from error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help explains.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m hypersphere.experiments", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    running = commands.add_parser(
+        "run",
+        help="make the runs of a family",
+        description=_RUN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    running.add_argument("configs", nargs="+", metavar="CONFIG[:NAME=VALUE,...]")
+    running.add_argument("--seeds", type=int, default=1, help="how many, from 0")
+    running.add_argument("--out", default="results", help="for records and tables")
+    running.add_argument("--workdir", default="runs", help="for the runs' own folders")
+    running.add_argument("--list", action="store_true", help="only say which")
+    running.set_defaults(run=_run)
+    telling = commands.add_parser(
+        "report", help="write tables and figures anew from the records in folders"
+    )
+    telling.add_argument(
+        "folders", nargs="+", help="such as results/small/ablation_loss"
+    )
+    telling.set_defaults(run=_report)
+    drawing = commands.add_parser(
+        "convergence", help="draw the curves of records over the published ones"
+    )
+    drawing.add_argument("records", help="such as results/small/ablation_loss")
+    drawing.add_argument("--published", default="results/published/curves.json")
+    drawing.add_argument("--out", default="results/convergence.png")
+    drawing.add_argument("--caption", default="", help="a line below the figure")
+    drawing.set_defaults(run=_convergence)
+    return parser
+
+
+def _say(line: object) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _report(options: argparse.Namespace) -> int:
+    from hypersphere.experiments._report import report
+
+    for folder in options.folders:
+        files = report(folder)
+        if not files:
+            raise ValueError(f"{folder} holds no records (seed*.json).")
+        for file in files:
+            _say(file)
+    return 0
+
+
+def _convergence(options: argparse.Namespace) -> int:
+    from hypersphere import experiments, viz
+
+    records = experiments.read_records(options.records)
+    published = experiments.published_curves(options.published)
+    figure = experiments.draw_convergence(records, published, caption=options.caption)
+    _say(viz.save(figure, Path(options.out)))
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from absl import logging
+
+    from hypersphere.experiments._runner import jobs_of, run
+    from hypersphere.training import StoppedError, use_compilation_cache
+
+    logging.set_verbosity(logging.WARNING)
+    try:
+        seeds = range(options.seeds)
+        jobs = [
+            job
+            for config in options.configs
+            for job in jobs_of(config, seeds, options.overrides)
+        ]
+        if options.list:
+            for job in jobs:
+                _say(job.path)
+            return 0
+        use_compilation_cache()
+        for file in run(jobs, out=options.out, workdir=options.workdir, say=_say):
+            _say(file)
+        return 0
+    except StoppedError as stopped:
+        _say(stopped)
+        return stopped.status
+    except KeyboardInterrupt:
+        _say("Interrupted; the same command goes on.")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Our curves over the published ones: what converges, and by which statistics."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hypersphere import viz
+from hypersphere.experiments._record import Record
+from hypersphere.experiments._report import bundle
+
+_SMOOTH = 9  # logged batches that a published training curve is averaged over
+
+_COLORS = {
+    "plain": viz.PALETTE[2],
+    "cosine": viz.PALETTE[0],
+    "linear": viz.PALETTE[1],
+    "sigmoid": viz.PALETTE[4],
+    "learnable_sigmoid": viz.PALETTE[3],
+}
+
+Curves = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+
+
+def published_curves(path: Path | str) -> Curves:
+    """The accuracies of published logs.
+
+    Args:
+        path: A JSON file as `results/published/curves.json`.
+
+    Returns:
+        Network -> `train` and `test` -> steps and accuracies in [0, 1].
+
+    Raises:
+        ValueError: If the file holds no such curves.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))["curves"]
+        return {
+            network: {split: _columns(curve) for split, curve in splits.items()}
+            for network, splits in stored.items()
+        }
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} holds no published curves ({error}).") from error
+
+
+def draw_convergence(
+    records: Sequence[Record], published: Curves, *, caption: str = ""
+) -> Figure:
+    """Draws each operator's runs, and dashed the published one, over log steps.
+
+    Four panels: training batches, and test images by running averages that start at
+    zero, by the same divided by how full they are, and by batch statistics. The
+    networks of the last three are the same; only their normalization differs.
+
+    Args:
+        records: Of one scale; of `ablation_loss` those with `loss=softmax` are taken.
+        published: From `published_curves`.
+        caption: A line below the figure.
+
+    Returns:
+        The figure.
+    """
+    panels: dict[str, dict[str, viz.Bundle]] = {}
+    for operator, color in _COLORS.items():
+        runs = [
+            record
+            for record in records
+            if record.choices.get("operator") == operator
+            and record.choices.get("loss", "softmax") == "softmax"
+        ]
+        ours = {
+            "training batches": [r.train_curve() for r in runs],
+            "test, averages from zero": [r.curve("running") for r in runs],
+            "test, averages debiased": [r.curve("debiased") for r in runs],
+            "test, batch statistics": [r.curve("batch") for r in runs],
+        }
+        for column, found in ours.items():
+            panel = panels.setdefault(column, {})
+            if any(len(steps) for steps, _ in found):
+                panel[operator] = bundle(found)._replace(color=color)
+        theirs = published.get(operator, {})
+        for column, split in zip(ours, ("train", "test"), strict=False):
+            if split in theirs:
+                steps, values = theirs[split]
+                values = _smooth(values) if split == "train" else values
+                panels[column][f"{operator}, published"] = viz.Bundle(
+                    steps, values[None], dashed=True, color=color
+                )
+    return viz.curve_grid({"": panels}, caption=caption, log_steps=True)
+
+
+def _columns(curve: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    accuracies = np.array(curve["accuracy"], float)
+    return curve["every"] * np.arange(1, len(accuracies) + 1), accuracies
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    return viz.moving_average(values, _SMOOTH)

@@ -1,0 +1,89 @@
+"""From the records of a family to its table and its figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hypersphere import viz
+from hypersphere.experiments._record import Record, read_records
+from hypersphere.experiments._table import (
+    STATISTICS,
+    by_variant,
+    rows_of,
+    to_csv,
+    to_markdown,
+)
+from hypersphere.training._logging import write_atomically
+
+_COLUMNS = {
+    "running": "test, running averages",
+    "debiased": "test, debiased averages",
+    "batch": "test, batch statistics",
+}
+
+
+def report(folder: Path | str) -> list[Path]:
+    """Writes `table.md`, `table.csv` and `curves.png` from the records in a folder.
+
+    Args:
+        folder: Of one family and scale, such as `results/small/ablation_loss`.
+
+    Returns:
+        The files written; none if there is no record.
+
+    Raises:
+        ValueError: If a file is no record.
+    """
+    folder = Path(folder)
+    records = read_records(folder)
+    if not records:
+        return []
+    rows = rows_of(records)
+    choices = [name for name in records[0].choices if name != "scale"]
+    write_atomically(folder / "table.csv", to_csv(rows).encode())
+    write_atomically(folder / "table.md", to_markdown(rows, choices).encode())
+    files = [folder / "table.md", folder / "table.csv"]
+    grid = curves(records, choices)
+    if any(grid.values()):
+        figure = viz.curve_grid(
+            grid,
+            title=records[0].family,
+            caption="Means over seeds, and all between their extremes.",
+        )
+        files.append(viz.save(figure, folder / "curves.png"))
+    return files
+
+
+def curves(
+    records: Sequence[Record], choices: Sequence[str]
+) -> dict[str, dict[str, dict[str, viz.Bundle]]]:
+    """Panels: a row for each value of the other parameters, a line for each operator.
+
+    Args:
+        records: Of one family and scale.
+        choices: The names of its parameters.
+    """
+    along = "operator" if "operator" in choices else next(iter(choices), "")
+    others = [name for name in choices if name != along]
+    grid: dict[str, dict[str, dict[str, viz.Bundle]]] = {}
+    for group in by_variant(records).values():
+        values = group[0].choices
+        row = ", ".join(f"{name}={values[name]}" for name in others)
+        line = str(values[along]) if along else group[0].family
+        bundles = {"training batches": bundle([r.train_curve() for r in group])}
+        for name in STATISTICS:
+            bundles[_COLUMNS[name]] = bundle([r.curve(name) for r in group])
+        for column, found in bundles.items():
+            if len(found.steps):
+                grid.setdefault(row, {}).setdefault(column, {})[line] = found
+    return grid
+
+
+def bundle(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> viz.Bundle:
+    """Runs as one array, at every step that one of them has."""
+    steps = np.unique(np.concatenate([steps for steps, _ in runs]))
+    values = np.full((len(runs), len(steps)), np.nan)
+    for row, (at, accuracy) in zip(values, runs, strict=True):
+        row[np.searchsorted(steps, at)] = accuracy
+    return viz.Bundle(steps, values)

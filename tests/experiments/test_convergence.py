@@ -1,0 +1,49 @@
+import json
+
+import numpy as np
+import pytest
+
+from hypersphere import experiments
+from tests.experiments.records import record
+
+PUBLISHED = {
+    "curves": {
+        "plain": {
+            "test": {"every": 500, "accuracy": [0.1, 0.3]},
+            "train": {"every": 100, "accuracy": [0.5, 0.7, 0.9]},
+        }
+    }
+}
+
+
+@pytest.fixture
+def published(tmp_path):
+    path = tmp_path / "curves.json"
+    path.write_text(json.dumps(PUBLISHED))
+    return path
+
+
+def test_published_curves_have_their_steps(published):
+    steps, accuracy = experiments.published_curves(published)["plain"]["test"]
+    np.testing.assert_array_equal(steps, [500, 1000])
+    np.testing.assert_array_equal(accuracy, [0.1, 0.3])
+
+
+def test_a_file_that_is_something_else_is_named(tmp_path):
+    path = tmp_path / "other.json"
+    path.write_text('{"curves": {"plain": 3}}')
+    with pytest.raises(ValueError, match=r"other.json holds no published curves"):
+        experiments.published_curves(path)
+
+
+def test_ours_are_solid_and_the_published_ones_dashed(published):
+    curves = experiments.published_curves(published)
+    runs = [record(0), record(1, last=0.4)]
+    angular = record(2, operator="plain", loss="ga", scale="small")
+    figure = experiments.draw_convergence([*runs, angular], curves)
+    train, running, debiased, batch = figure.axes
+    styles = [line.get_linestyle() for line in running.lines]
+    assert styles == ["-", "--"]
+    np.testing.assert_allclose(running.lines[0].get_ydata(), [12.5, 25, 37.5, 50])
+    np.testing.assert_allclose(running.lines[1].get_ydata(), [10, 30])
+    assert len(train.lines) == 2 and len(batch.lines) == 1 and not debiased.lines

@@ -1,0 +1,51 @@
+import numpy as np
+
+from hypersphere import experiments
+from hypersphere.experiments._record import write_record
+from hypersphere.experiments._report import bundle, curves
+from tests.experiments.records import record
+
+
+def test_runs_are_aligned_by_their_steps():
+    runs = [(np.array([1, 3]), np.array([0.1, 0.3])), (np.array([2]), np.array([0.2]))]
+    found = bundle(runs)
+    np.testing.assert_array_equal(found.steps, [1, 2, 3])
+    np.testing.assert_array_equal(
+        found.values, [[0.1, np.nan, 0.3], [np.nan, 0.2, np.nan]]
+    )
+
+
+def test_operators_are_lines_and_other_parameters_rows():
+    records = [
+        record(operator=operator, depth=depth, scale="small")
+        for operator in ("linear", "plain")
+        for depth in (45, 9)
+    ]
+    grid = curves(records, ["operator", "depth"])
+    assert sorted(grid) == ["depth=45", "depth=9"]
+    columns = ["training batches", "test, running averages", "test, batch statistics"]
+    assert list(grid["depth=9"]) == columns
+    assert list(grid["depth=9"]["training batches"]) == ["plain", "linear"]
+
+
+def test_a_report_is_made_of_all_records_below_a_folder(tmp_path):
+    for seed in (0, 1):
+        path = tmp_path / "operator=plain" / f"seed{seed}.json"
+        write_record(path, record(seed))
+    files = experiments.report(tmp_path)
+    assert [file.name for file in files] == ["table.md", "table.csv", "curves.png"]
+    assert all(file.stat().st_size for file in files)
+    assert "| plain | 2 |" in files[0].read_text()
+
+
+def test_a_folder_without_records_has_no_report(tmp_path):
+    assert experiments.report(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_diverge_at_once_have_a_table_and_no_figure(tmp_path):
+    lost = experiments.Record(
+        family="f", choices={}, seed=0, config={}, result={}, diverged="x", curves={}
+    )
+    write_record(tmp_path / "run" / "seed0.json", lost)
+    assert [f.name for f in experiments.report(tmp_path)] == ["table.md", "table.csv"]
