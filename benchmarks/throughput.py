@@ -32,15 +32,23 @@ class Workload:
     width: float
     dtype: str
     steps: int
+    network: str = "spherenet"
+    depth: int = 9
 
 
 WORKLOADS = [
-    Workload("SphereNet-9, 32x32", 32, 128, 1.0, "bfloat16", 300),
-    Workload("SphereNet-9, 32x32", 32, 1024, 1.0, "bfloat16", 100),
-    Workload("SphereNet-9, 32x32", 32, 128, 1.0, "float32", 300),
-    Workload("SphereNet-9, half width, 224x224", 224, 128, 0.5, "bfloat16", 60),
+    Workload("SphereNet-9", 32, 128, 1.0, "bfloat16", 300),
+    Workload("SphereNet-9", 32, 1024, 1.0, "bfloat16", 100),
+    Workload("SphereNet-9", 32, 128, 1.0, "float32", 300),
+    Workload("SphereNet-9, half width", 224, 128, 0.5, "bfloat16", 60),
+    Workload("wide ResNet-32", 32, 128, 6.0, "bfloat16", 100, "resnet", 32),
+    Workload("ResNet-18", 224, 128, 1.0, "bfloat16", 60, "resnet", 18),
+    Workload("ResNet-50", 224, 128, 1.0, "bfloat16", 60, "resnet", 50),
 ]
-SMOKE = [Workload("SphereNet-9, 16x16", 16, 8, 1 / 32, "float32", 12)]
+SMOKE = [
+    Workload("SphereNet-9", 16, 8, 1 / 32, "float32", 12),
+    Workload("ResNet-20", 16, 8, 1 / 4, "float32", 12, "resnet", 20),
+]
 
 
 def config_of(work: Workload, similarity: str) -> training.TrainConfig:
@@ -52,6 +60,7 @@ def config_of(work: Workload, similarity: str) -> training.TrainConfig:
     examples = max(work.batch, 1024)
     config.data.source = f"synthetic:{shape},classes=10,examples={examples}"
     config.data.flip, config.data.pad = True, 4
+    config.model.name, config.model.depth = work.network, work.depth
     config.model.width, config.model.dtype = work.width, work.dtype
     config.model.similarity = similarity
     config.optim.name, config.optim.learning_rate = "sgd", 0.1

@@ -20,7 +20,8 @@ def test_the_examples_do_what_they_say(as_a_user, capsys):
 
 def test_every_file_and_config_that_is_named_exists():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    configs = re.findall(r"`?(?:configs/)?(\w+\.py)`? \|", README)
+    cells = re.findall(r"^\| (.*?) \|", README, flags=re.M)
+    configs = [name for cell in cells for name in re.findall(r"`(\w+\.py)`", cell)]
     assert links and configs
     for path in [*links, *(f"configs/{name}" for name in configs)]:
         assert (ROOT / path).exists(), path

@@ -81,9 +81,16 @@ def curves(
 
 
 def bundle(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> viz.Bundle:
-    """Runs as one array, at every step that one of them has."""
-    steps = np.unique(np.concatenate([steps for steps, _ in runs]))
+    """Runs as one array, at the steps that most of them have.
+
+    A run that was interrupted has a line of its own where it stopped.
+    """
+    steps, counts = np.unique(
+        np.concatenate([at for at, _ in runs]), return_counts=True
+    )
+    steps = steps[2 * counts > len(runs)]
     values = np.full((len(runs), len(steps)), np.nan)
     for row, (at, accuracy) in zip(values, runs, strict=True):
-        row[np.searchsorted(steps, at)] = accuracy
+        is_common = np.isin(at, steps)
+        row[np.searchsorted(steps, at[is_common])] = accuracy[is_common]
     return viz.Bundle(steps, values)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
 from hypersphere.training._cache import use_compilation_cache
@@ -53,9 +53,20 @@ def parse(arguments: list[str]) -> list[str]:
     sys.argv[:] = words  # where ml_collections looks for the fields that are set
     try:
         check_command_line(words)
-        return app.parse_flags_with_usage(words)
+        return flags.FLAGS(words)
+    except flags.Error as error:
+        raise SystemExit(f"train.py: {_told(error)}") from error
     except (ValueError, OSError, TypeError, AttributeError) as error:
         raise SystemExit(f"train.py: {describe(error)}") from error
+
+
+def _told(error: flags.Error) -> str:
+    """The message; for a mistake in a config file its own, not what was made of it."""
+    cause: BaseException = error
+    if "Error whilst parsing config file" in str(error):
+        while cause.__context__ is not None:
+            cause = cause.__context__
+    return describe(cause) if isinstance(cause, Exception) else str(error)
 
 
 def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:

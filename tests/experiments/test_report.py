@@ -7,11 +7,15 @@ from tests.experiments.records import record
 
 
 def test_runs_are_aligned_by_their_steps():
-    runs = [(np.array([1, 3]), np.array([0.1, 0.3])), (np.array([2]), np.array([0.2]))]
+    runs = [
+        (np.array([1, 3, 4]), np.array([0.1, 0.3, 0.4])),
+        (np.array([1, 2, 3, 4]), np.array([0.5, 0.6, 0.7, 0.8])),  # stopped at 2
+        (np.array([1, 3]), np.array([0.9, 1.0])),  # diverged
+    ]
     found = bundle(runs)
-    np.testing.assert_array_equal(found.steps, [1, 2, 3])
+    np.testing.assert_array_equal(found.steps, [1, 3, 4])
     np.testing.assert_array_equal(
-        found.values, [[0.1, np.nan, 0.3], [np.nan, 0.2, np.nan]]
+        found.values, [[0.1, 0.3, 0.4], [0.5, 0.7, 0.8], [0.9, 1.0, np.nan]]
     )
 
 
