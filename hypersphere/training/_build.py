@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from hypersphere import losses, models, nn, ops
+from hypersphere.ops import magnitudes
 from hypersphere.training._config import LossConfig, ModelConfig, TrainConfig
 from hypersphere.training._validate import choose
 
@@ -19,35 +20,65 @@ LossFunction = Callable[[Any, jax.Array, jax.Array], jax.Array]
 
 def make_model(
     config: TrainConfig, *, image_shape: tuple[int, int, int], num_classes: int
-) -> models.SphereNet:
+) -> models.Network:
     """The network of a config, for images of a shape, with fresh parameters."""
     *image_size, in_features = image_shape
     c = config.model
-    averages: Any = c.averages  # any string: BatchNorm checks it
-    norm = functools.partial(
-        models.BatchNorm,
-        averages=averages,
-        momentum=c.momentum,
-        epsilon=c.epsilon,
-        dtype=_dtype(c),
-    )
-    return models.SphereNet(
-        depth=c.depth,
+    make, own = _network(c)
+    shared = dict(
         num_classes=num_classes,
         similarity=_layer_similarity(c),
         in_features=in_features,
         image_size=image_size,
         width=c.width,
         head="linear" if config.loss.name == "softmax" else "angular",
-        feature_dim=c.feature_dim or None,
-        norm=norm if c.batch_norm else None,
-        norm_features=c.norm_features,
+        norm=_norm(c),
         activation=jax.nn.relu if c.relu else None,
         sphere_norm=c.sphere_norm,
+        magnitude=_magnitude(c),
         dropout=c.dropout,
         remat=c.remat,
         dtype=_dtype(c),
         rngs=nnx.Rngs(config.seed),
+    )
+    return make(**(shared | own))
+
+
+def _network(c: ModelConfig) -> tuple[Callable[..., models.Network], dict[str, Any]]:
+    """The class of a config's network, and the arguments that others do not have."""
+    table = {
+        "spherenet": (
+            models.SphereNet,
+            dict(
+                depth=c.depth,
+                feature_dim=c.feature_dim or None,
+                norm_features=c.norm_features,
+            ),
+        ),
+        "resnet": (
+            models.ResNet,
+            dict(depth=c.depth, shortcut=c.shortcut, pre_activation=c.pre_activation),
+        ),
+        "vgg": (models.VGG, dict(depth=c.depth)),
+        "googlenet": (models.GoogLeNet, {}),
+        "decoupled_resnet": (
+            models.DecoupledResNet,
+            dict(activation=models.PReLU if c.relu else None),
+        ),
+    }
+    return choose("model.name", c.name, table)
+
+
+def _norm(c: ModelConfig) -> Callable[..., nnx.Module] | None:
+    if not c.batch_norm:
+        return None
+    averages: Any = c.averages  # any string: BatchNorm checks it
+    return functools.partial(
+        models.BatchNorm,
+        averages=averages,
+        momentum=c.momentum,
+        epsilon=c.epsilon,
+        dtype=_dtype(c),
     )
 
 
@@ -64,6 +95,20 @@ def _layer_similarity(config: ModelConfig) -> Any:
         "learnable_sigmoid": lambda: nn.LearnableSigmoid,
     }
     return choose("model.similarity", config.similarity, table)()
+
+
+def _magnitude(config: ModelConfig) -> Any:
+    table = {
+        "sphere": magnitudes.Sphere,
+        "linear": magnitudes.Linear,
+        "ball": magnitudes.Ball,
+        "tanh": magnitudes.Tanh,
+        "log": magnitudes.Log,
+        "segment": magnitudes.Segment,
+        "mix": magnitudes.Mix,
+    }
+    name = config.magnitude
+    return choose("model.magnitude", name, table)() if name else None
 
 
 def make_loss(config: LossConfig) -> LossFunction:

@@ -59,33 +59,49 @@ class DataConfig:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ModelConfig:
-    """The network: a `models.SphereNet`.
+    """The network: one of `hypersphere.models`.
 
     Args:
-        depth: Convolutions before the feature layer, a multiple of 3.
+        name: `spherenet`, `resnet`, `vgg`, `googlenet` or `decoupled_resnet`.
+        depth: Of `spherenet`, the convolutions before the feature layer, a multiple of
+            3; of `resnet` 20, 32, 44, 56 or 110 for small images and 18, 34, 50, 101 or
+            152 for those of ImageNet; of `vgg` 11, 13, 16 or 19. The others have one
+            depth, and this is without effect.
         width: What every number of filters is multiplied by, positive.
         similarity: `cosine`, `linear`, `sigmoid`, `learnable_sigmoid`, or `none` for
             plain convolutions.
         k: Softness of the sigmoid, dimensionless, positive.
         sphere_norm: Whether convolutions have a learned scale and shift per filter.
-        relu: Whether convolutions are followed by a ReLU.
+        magnitude: How the length of a patch counts, which makes decoupled convolutions:
+            `sphere`, `linear`, `ball`, `tanh`, `log`, `segment` or `mix`; empty for
+            not at all. The published `decoupled_resnet` has `tanh`.
+        shortcut: Where a unit of `resnet` changes its shape: `projection` for a plain
+            1x1 convolution, `identity` for none.
+        pre_activation: Whether units of `resnet` normalize and activate before each
+            convolution instead of after it.
+        relu: Whether convolutions are followed by a ReLU; in `decoupled_resnet` it has
+            a learned slope.
         batch_norm: Whether convolutions are followed by batch normalization.
-        norm_features: Whether the feature layer is too.
+        norm_features: Whether the feature layer of `spherenet` is too.
         averages: How running averages begin: `flax`, `zero` or `debiased`.
         momentum: Share of the running averages that a step keeps, in [0, 1).
         epsilon: What batch normalization adds to the variance, positive.
-        feature_dim: Length of the features; 0 for the network's own.
+        feature_dim: Length of the features of `spherenet`; 0 for the network's own.
         dropout: Share of the features that a training step drops, in [0, 1).
         remat: Whether the backward pass computes each layer again instead of keeping
             what is inside it.
         dtype: What to compute in: `float32` or `bfloat16`. Parameters are float32.
     """
 
+    name: str = "spherenet"
     depth: int = 9
     width: float = 1.0
     similarity: str = "cosine"
     k: float = 0.3
     sphere_norm: bool = False
+    magnitude: str = ""
+    shortcut: str = "projection"
+    pre_activation: bool = False
     relu: bool = True
     batch_norm: bool = True
     norm_features: bool = False

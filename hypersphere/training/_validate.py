@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from hypersphere.training._config import TrainConfig
+from hypersphere.training._config import LossConfig, ModelConfig, TrainConfig
 from hypersphere.training._config_text import flat
 from hypersphere.training._durations import parse_evaluator
 from hypersphere.training._evaluators import parse_wanted
@@ -158,22 +158,45 @@ def _check_stream(config: TrainConfig) -> None:
 
 
 def _refuse_ignored(config: TrainConfig) -> None:
-    """Raises where a field is set that the others leave without effect."""
-    loss, model = config.loss, config.model
-    has_margin = loss.name in ("ga_softmax", "a_softmax")
-    ignored = {
-        "model.norm_features": model.norm_features and not model.batch_norm,
-        "loss.anneal": loss.anneal and not has_margin,
-        "loss.label_smoothing": loss.label_smoothing and has_margin,
-        "loss.floor": loss.floor and has_margin,
-        "loss.similarity": loss.similarity and loss.name in ("softmax", "a_softmax"),
-    }
-    if config.compare:  # the losses that are compared share one set of fields
-        return
-    for name, is_ignored in ignored.items():
+    """Raises where a field is set that another leaves without effect."""
+    fields = flat(config)
+    ignored = _ignored_of_model(config.model)
+    if not config.compare:  # the losses that are compared share one set of fields
+        ignored += _ignored_of_loss(config.loss)
+    for name, cause, is_ignored in ignored:
         if is_ignored:
             raise ValueError(
-                f"`config.{name}` has no effect with `config.loss.name={loss.name!r}` "
-                f"and `config.model.batch_norm={model.batch_norm}`. Leave it at its "
-                "default."
+                f"`config.{name}` has no effect with `config.{cause}="
+                f"{fields[cause]!r}`. Leave it at its default."
             )
+
+
+_Ignored = list[tuple[str, str, bool]]  # a field, what it depends on, whether it is
+
+
+def _ignored_of_model(model: ModelConfig) -> _Ignored:
+    is_spherenet, is_resnet = model.name == "spherenet", model.name == "resnet"
+    is_plain, has_features = model.similarity == "none", model.feature_dim > 0
+    is_other = model.shortcut != ModelConfig().shortcut
+    has_magnitude = bool(model.magnitude)
+    norm_features, has_norm = model.norm_features, model.batch_norm
+    return [
+        ("model.feature_dim", "model.name", has_features and not is_spherenet),
+        ("model.norm_features", "model.name", norm_features and not is_spherenet),
+        ("model.norm_features", "model.batch_norm", norm_features and not has_norm),
+        ("model.shortcut", "model.name", is_other and not is_resnet),
+        ("model.pre_activation", "model.name", model.pre_activation and not is_resnet),
+        ("model.magnitude", "model.similarity", has_magnitude and is_plain),
+        ("model.magnitude", "model.sphere_norm", has_magnitude and model.sphere_norm),
+    ]
+
+
+def _ignored_of_loss(loss: LossConfig) -> _Ignored:
+    has_margin = loss.name in ("ga_softmax", "a_softmax")
+    own = loss.name in ("softmax", "a_softmax")
+    return [
+        ("loss.anneal", "loss.name", loss.anneal and not has_margin),
+        ("loss.label_smoothing", "loss.name", loss.label_smoothing > 0 and has_margin),
+        ("loss.floor", "loss.name", loss.floor > 0 and has_margin),
+        ("loss.similarity", "loss.name", bool(loss.similarity) and own),
+    ]

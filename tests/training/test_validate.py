@@ -34,6 +34,12 @@ def test_a_number_out_of_range_is_named(field, value, message):
         (dict(anneal=True), {}, "loss.anneal"),
         (dict(similarity="linear"), {}, "loss.similarity"),
         ({}, dict(norm_features=True, batch_norm=False), "model.norm_features"),
+        ({}, dict(name="vgg", norm_features=True), "model.norm_features"),
+        ({}, dict(name="resnet", feature_dim=2), "model.feature_dim"),
+        ({}, dict(shortcut="identity"), "model.shortcut"),
+        ({}, dict(name="vgg", pre_activation=True), "model.pre_activation"),
+        ({}, dict(magnitude="tanh", similarity="none"), "model.magnitude"),
+        ({}, dict(magnitude="tanh", sphere_norm=True), "model.magnitude"),
     ],
 )
 def test_a_field_without_effect_is_refused(loss, model, field):
@@ -41,6 +47,13 @@ def test_a_field_without_effect_is_refused(loss, model, field):
         loss=training.LossConfig(**loss), model=training.ModelConfig(**model)
     )
     with pytest.raises(ValueError, match=rf"`config\.{field}` has no effect"):
+        check(config)
+
+
+def test_what_leaves_a_field_without_effect_is_named():
+    model = training.ModelConfig(name="googlenet", shortcut="identity")
+    config = training.TrainConfig(model=model, compare=("softmax", "a_softmax"))
+    with pytest.raises(ValueError, match=r"with `config\.model\.name='googlenet'`\."):
         check(config)
 
 

@@ -1,0 +1,143 @@
+"""What every network keeps to."""
+
+import functools
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from hypersphere import models, nn, ops
+
+NETWORKS = {
+    "SphereNet": (models.SphereNet, dict(depth=3, width=1 / 32, image_size=8)),
+    "ResNet": (models.ResNet, dict(depth=20, width=1 / 4, image_size=4)),
+    "VGG": (models.VGG, dict(depth=11, width=1 / 16)),
+    "GoogLeNet": (models.GoogLeNet, dict(width=1 / 8)),
+    "DecoupledResNet": (models.DecoupledResNet, dict(width=1 / 16)),
+}
+
+# Several switches at a time: a gradient of each alone would take an hour.
+SWITCHES = {
+    "plain without activation": dict(similarity=None, magnitude=None, activation=None),
+    "cosine in half precision": dict(magnitude=None, dtype=jnp.bfloat16),
+    "learnable, angular, again": dict(
+        similarity=nn.LearnableSigmoid, magnitude=None, head="angular", remat=True
+    ),
+    "sphere norm alone": dict(sphere_norm=True, magnitude=None, norm=None),
+    "decoupled with prelu and dropout": dict(
+        magnitude=ops.magnitudes.Tanh(),
+        activation=functools.partial(models.PReLU, init=0.25),
+        dropout=0.25,
+    ),
+}
+OF_RESNET = {
+    "before": dict(pre_activation=True),
+    "identity": dict(shortcut="identity"),
+    "both": dict(pre_activation=True, shortcut="identity"),
+    "imagenet": dict(depth=18, width=1 / 8, image_size=32),
+    "bottleneck": dict(depth=50, width=1 / 8, image_size=32),
+}
+PAIRS = [(name, switch) for name in NETWORKS for switch in SWITCHES]
+PAIRS += [("ResNet", switch) for switch in OF_RESNET]
+
+
+def make(name, **arguments):
+    kind, small = NETWORKS[name]
+    return kind(**(dict(num_classes=3) | small | arguments), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "switch"), PAIRS)
+def test_every_switch_gives_a_network_that_learns(draw, name, switch):
+    net = make(name, **(SWITCHES | OF_RESNET)[switch])
+    images = draw((6, *net.image_shape))
+    graph, params, rest = nnx.split(net, nnx.Param, ...)
+    rest = nnx.to_pure_dict(rest)
+
+    def total(params):
+        outputs = nnx.merge(graph, params, rest)(images, rngs=nnx.Rngs(dropout=0))
+        scores = outputs[0] if isinstance(outputs, tuple) else outputs
+        return jnp.sum(jnp.sin(scores + jnp.arange(3.0)[None]))
+
+    # Not compiled as a whole: its steps are those of the other switches, in the cache.
+    gradient = jax.grad(total)(params)
+    chex.assert_tree_all_finite(gradient)
+    still = [path for path, leaf in nnx.to_flat_state(gradient) if not leaf.any()]
+    assert not still
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_call_is_the_head_on_the_features(name):
+    half = dict(head="angular", dtype=jnp.bfloat16)
+    net = nnx.eval_shape(lambda: make(name, **half))
+    images = jnp.zeros((2, *net.image_shape))
+    cos, feature_norm = nnx.eval_shape(lambda net: net(images), net)
+    features = nnx.eval_shape(lambda net: net.features(images), net)
+    assert cos.shape == (2, 3) and feature_norm.shape == (2, 1)
+    assert features.shape == (2, net.head.kernel.shape[0])
+    assert features.dtype == feature_norm.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_signature_shows_every_argument_and_its_default(name):
+    signature = inspect.signature(NETWORKS[name][0])
+    defaults = {key: each.default for key, each in signature.parameters.items()}
+    assert {"similarity", "width", "head", "norm", "dtype", "rngs"} <= set(defaults)
+    assert (defaults["num_classes"], defaults["image_size"]) == (10, 32)
+    assert "choices" not in defaults and "who" not in defaults
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_variable_is_a_parameter_or_a_running_average(name):
+    net = nnx.eval_shape(lambda: make(name, magnitude=ops.magnitudes.Tanh()))
+    _, _, _, rest = nnx.split(net, nnx.Param, nnx.BatchStat, ...)
+    assert not jax.tree.leaves(rest)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(width=0), r"needs a finite `width > 0`, got `width=0`"),
+        (dict(head="arc"), r"'linear' or 'angular', got `head='arc'`"),
+        (dict(num_classes=1), r"`num_classes >= 2`.*`num_classes=1`"),
+        (dict(dropout=1.0), r"`dropout` in \[0, 1\), got `dropout=1.0`"),
+        (dict(image_size=(64, 64, 3)), r"`image_size=\(64, 64, 3\)`"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_the_network(
+    as_a_user, name, arguments, message
+):
+    with pytest.raises(ValueError, match=f"^`{name}` .*{message}"):
+        make(name, **arguments)
+
+
+def test_arguments_of_the_wrong_kind_are_named(as_a_user):
+    with pytest.raises(TypeError, match=r"callable `activation`, got `activation='r"):
+        make("ResNet", activation="relu")
+    with pytest.raises(TypeError, match=r"`ResNet`.*that it has, got hed, who\. Those"):
+        make("ResNet", hed="linear", who="me")
+    with pytest.raises(ValueError, match="needs a similarity and no SphereNorm"):
+        make("SphereNet", magnitude=ops.magnitudes.Log(), sphere_norm=True)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_images_of_another_shape_are_refused(as_a_user, name):
+    net = nnx.eval_shape(lambda: make(name))
+    with pytest.raises(ValueError, match=rf"`{name}` needs images.*\(2, 9, 8, 3\)"):
+        net(jnp.ones((2, 9, 8, 3)))
+
+
+def test_prelu_learns_a_slope_per_channel(draw):
+    activation = models.PReLU(3, rngs=nnx.Rngs(0))
+    x = draw((4, 2, 3))
+    np.testing.assert_array_equal(activation(x), jax.nn.relu(x))
+    slopes = np.array([0.5, -1.0, 2.0], np.float32)
+    activation.slope[...] = jnp.asarray(slopes)
+    truth = np.where(x > 0, x, slopes * np.asarray(x))
+    np.testing.assert_allclose(activation(x), truth)
+    assert activation(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
