@@ -13,7 +13,7 @@ from flax import nnx
 from hypersphere import models, nn, ops
 
 NETWORKS = {
-    "SphereNet": (models.SphereNet, dict(depth=3, width=1 / 32, image_size=8)),
+    "SphereNet": (models.SphereNet, dict(depth=3, width=1 / 32, image_size=16)),
     "ResNet": (models.ResNet, dict(depth=20, width=1 / 4, image_size=4)),
     "VGG": (models.VGG, dict(depth=11, width=1 / 16)),
     "GoogLeNet": (models.GoogLeNet, dict(width=1 / 8)),

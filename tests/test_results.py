@@ -1,0 +1,56 @@
+"""What is told of results is what the records say."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+
+from hypersphere import experiments
+from hypersphere.experiments import _table
+
+ROOT = pathlib.Path(__file__).parents[1]
+FAMILIES = sorted(path.parent for path in (ROOT / "results").glob("*/*/table.md"))
+DOCS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def test_there_are_results():
+    assert len(FAMILIES) >= 3
+
+
+@pytest.mark.parametrize("folder", FAMILIES, ids=lambda folder: folder.name)
+def test_tables_are_made_of_the_records_and_quoted_as_they_are(folder):
+    records = experiments.read_records(folder)
+    rows = _table.rows_of(records)
+    choices = [name for name in records[0].choices if name != "scale"]
+    table = _table.to_markdown(rows, choices)
+    assert (folder / "table.md").read_text(encoding="utf-8") == table
+    assert (folder / "table.csv").read_text(encoding="utf-8") == _table.to_csv(rows)
+    assert (folder / "curves.png").is_file()
+    assert table in DOCS
+
+
+@pytest.mark.parametrize("folder", FAMILIES, ids=lambda folder: folder.name)
+def test_records_are_of_the_configs_as_they_are_now(folder):
+    make = importlib.import_module(f"configs.{folder.name}").get_config
+    for record in experiments.read_records(folder):
+        pairs = ",".join(f"{k}={v}" for k, v in record.choices.items())
+        config = make(pairs)
+        told = record.config
+        assert told["seed"] == record.seed
+        assert told["steps"] == config.steps
+        assert told["batch_size"] == config.batch_size
+        for part in ("model", "loss", "optim"):
+            now = getattr(config, part)
+            kept = {name: told[part][name] for name in told[part]}
+            values = {name: getattr(now, name) for name in kept}
+            assert kept == {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in values.items()
+            }
+
+
+def test_no_record_names_a_folder_of_one_machine():
+    for path in (ROOT / "results").rglob("seed*.json"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r'": "/\w', text), path
