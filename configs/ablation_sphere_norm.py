@@ -28,6 +28,10 @@ def get_config(norm: str, batch_size: int, scale: str) -> TrainConfig:
     config = cifar10_sphere.get_config(f"operator={operator},scale={scale}")
     examples = 64_000 if scale == "small" else config.steps * config.batch_size
     config.steps, config.batch_size = examples // batch_size, batch_size
+    if scale == "paper":
+        config.log_every, config.eval_every = "0.2%", "1%"
+        config.checkpoint_every = "5%"
+        config.evaluators = ("test@debiased every 1%", "test@batch every 1%")
     config.model.sphere_norm = norm in ("sphere", "both")
     if norm == "sphere":
         cifar10_sphere.without_batch_norm(config)

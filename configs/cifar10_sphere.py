@@ -64,7 +64,7 @@ def get_config(operator: str, scale: str) -> TrainConfig:
 
 
 def shrink(config: TrainConfig) -> None:
-    """Cuts a run down to a minute or two on a core."""
+    """Cuts a run down to some minutes on a core."""
     config.steps, config.batch_size = 3_000, 64
     config.log_every = "2.5%"
     config.eval_every = config.checkpoint_every = "100%"

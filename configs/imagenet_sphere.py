@@ -6,8 +6,10 @@ spherical ResNet-18 converges faster than the plain one and ends at least as acc
 Recipe: 550,000 steps, SGD with momentum 0.9 at 0.1 divided by 10 after 200,000 and
 375,000 steps, orthogonality 1e-4 on spherical filters, L2 5e-5 on all others. Batches
 of 40, mirrored images and an epsilon of 1e-3 are from the same authors' later ImageNet
-code; random-resized crops are ours. The network has the filters of the ResNet-18 that
-is known today. Other batches need other steps and rates: with 256 images, 86,000, 0.64.
+code; random-resized crops, averages of momentum 0.99 that start as Flax has it, and the
+penalty's weight (that code has 5e-6) are ours. The network has the filters of the
+ResNet-18 that is known today. Other batches need other steps and rates: with 256
+images, 86,000 and 0.64.
 
 Command:
     python train.py --config=configs/imagenet_sphere.py --workdir=runs/imagenet

@@ -56,6 +56,7 @@ def test_a_run_trains_without_tensorflow_and_without_a_warning(tmp_path):
         (["--config=configs/no_such.py"], "configs/no_such.py"),
         (["--config=configs/ablation_loss.py:loss=gaa"], "softmax, w, ga, got 'gaa'"),
         (["--config=configs/ablation_loss.py:los=ga"], "Did you mean 'loss'"),
+        (["--config.model.width=abc"], "config.model.width=abc"),
         (["--config.data.source=folder:/no/such/folder"], "/no/such/folder"),
         (["--config.data.source=tfds:no_such_set"], "no_such_set"),
     ],

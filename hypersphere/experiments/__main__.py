@@ -104,6 +104,8 @@ def _run(options: argparse.Namespace) -> int:
     from hypersphere.training import StoppedError, use_compilation_cache
 
     logging.set_verbosity(logging.WARNING)
+    if options.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {options.seeds}.")
     try:
         seeds = range(options.seeds)
         jobs = [

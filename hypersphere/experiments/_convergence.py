@@ -53,7 +53,8 @@ def draw_convergence(
 
     Four panels: training batches, and test images by running averages that start at
     zero, by the same divided by how full they are, and by batch statistics. The
-    networks of the last three are the same; only their normalization differs.
+    networks of the last three are the same; only their normalization differs. A
+    published training curve, of one batch per 100 steps, is drawn as means of nine.
 
     Args:
         records: Of one scale; of `ablation_loss` those with `loss=softmax` are taken.
@@ -85,7 +86,8 @@ def draw_convergence(
         for column, split in zip(ours, ("train", "test"), strict=False):
             if split in theirs:
                 steps, values = theirs[split]
-                values = _smooth(values) if split == "train" else values
+                if split == "train":
+                    steps, values = _smooth(steps, values)
                 panels[column][f"{operator}, published"] = viz.Bundle(
                     steps, values[None], dashed=True, color=color
                 )
@@ -97,5 +99,10 @@ def _columns(curve: Mapping) -> tuple[np.ndarray, np.ndarray]:
     return curve["every"] * np.arange(1, len(accuracies) + 1), accuracies
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    return viz.moving_average(values, _SMOOTH)
+def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of so many, each at the middle one's step: none where there are fewer."""
+    half = _SMOOTH // 2
+    if len(values) < _SMOOTH:
+        return steps, values
+    inside = slice(half, len(values) - half)
+    return steps[inside], viz.moving_average(values, _SMOOTH)[inside]

@@ -25,6 +25,9 @@ class Family:
         make: (one keyword per axis, and `scale`) -> the config.
         axes: Name -> values, at least one each.
 
+    Raises:
+        ValueError: If a value appears twice or cannot be written in such a text.
+
     Example:
         >>> from hypersphere import experiments, training
         >>> @experiments.family(depth=(9, 45))
@@ -41,6 +44,7 @@ class Family:
     def __init__(
         self, make: Callable[..., TrainConfig], axes: dict[str, tuple[Any, ...]]
     ):
+        _check_axes(axes)
         functools.update_wrapper(self, make)
         self._make = make
         self._values = {**axes, "scale": SCALES}
@@ -113,6 +117,21 @@ def family(**axes: tuple[Any, ...]) -> Callable[[Callable[..., TrainConfig]], Fa
         axes: Name -> values, the default first.
     """
     return lambda make: Family(make, axes)
+
+
+def _check_axes(axes: dict[str, tuple[Any, ...]]) -> None:
+    """Raises where a text could not say which value is meant."""
+    if "scale" in axes:
+        raise ValueError("A family has the axis `scale` by itself; leave it out.")
+    for name, values in axes.items():
+        texts = [str(value).lower() for value in values]
+        if not texts or len(set(texts)) < len(texts):
+            raise ValueError(f"The axis {name!r} needs values, each once: {values}.")
+        if found := [text for text in texts if set(text) & set(",=/")]:
+            raise ValueError(
+                f"The axis {name!r} has {found[0]!r}, which cannot be written among "
+                "NAME=VALUE pairs. Leave out commas, equals signs and slashes."
+            )
 
 
 def _hint(word: str, known: Iterable[str]) -> str:

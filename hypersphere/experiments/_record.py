@@ -14,7 +14,7 @@ from hypersphere.training import TrainConfig, to_json
 from hypersphere.training._logging import write_atomically
 from hypersphere.viz import read_metrics
 
-Curve = dict[str, list[int | float]]
+Curve = dict[str, list[int | float | None]]
 
 _DIGITS = 5
 
@@ -47,7 +47,7 @@ class Record:
         split = _test_split(self.curves, statistics, most_points=False)
         if self.diverged or split is None:
             return math.nan
-        return self.curves[split]["accuracy"][-1]
+        return float(_columns(self.curves[split])[1][-1])
 
     def curve(self, statistics: str = "running") -> tuple[np.ndarray, np.ndarray]:
         """Steps and test accuracies of the split with the most evaluations."""
@@ -108,8 +108,8 @@ def read_record(path: Path) -> Record:
         return Record(**json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not the record of a run ({error}). Delete it, and the run is "
-            "made again."
+            f"{path} is not the record of a run ({error}). Delete it, and the same "
+            "command writes it anew."
         ) from error
 
 
@@ -142,9 +142,9 @@ def _curves(path: Path) -> dict[str, Curve]:
     }
 
 
-def _short(value: int | float) -> int | float:
-    """Few digits; JSON has no NaN, so a number that is not finite becomes -1."""
-    return round(value, _DIGITS) if math.isfinite(value) else -1
+def _short(value: int | float) -> int | float | None:
+    """Few digits; JSON has no NaN, so a number that is not finite becomes null."""
+    return round(value, _DIGITS) if math.isfinite(value) else None
 
 
 def _columns(curve: Curve) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,9 @@
 """From the records of a family to its table and its figure."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,9 @@ from hypersphere.experiments._table import (
     to_csv,
     to_markdown,
 )
+from hypersphere.training import from_json
 from hypersphere.training._logging import write_atomically
+from hypersphere.training._workdir import FREE_TO_CHANGE, differences
 
 _COLUMNS = {
     "running": "test, running averages",
@@ -33,12 +37,15 @@ def report(folder: Path | str) -> list[Path]:
         The files written; none if there is no record.
 
     Raises:
-        ValueError: If a file is no record.
+        ValueError: If a file is no record, or records do not belong into one table:
+            their parameters, data or precision are not the same, or runs that differ in
+            the seed differ in more.
     """
     folder = Path(folder)
     records = read_records(folder)
     if not records:
         return []
+    _check_comparable(folder, records)
     rows = rows_of(records)
     choices = [name for name in records[0].choices if name != "scale"]
     write_atomically(folder / "table.csv", to_csv(rows).encode())
@@ -53,6 +60,36 @@ def report(folder: Path | str) -> list[Path]:
         )
         files.append(viz.save(figure, folder / "curves.png"))
     return files
+
+
+def _check_comparable(folder: Path, records: Sequence[Record]) -> None:
+    """Raises where one table would compare what is not alike."""
+    for record in records:
+        _refuse(folder, record, _kind(record), _kind(records[0]))
+    for group in by_variant(records).values():
+        first = from_json(json.dumps(group[0].config))
+        for record in group:
+            here = from_json(json.dumps(record.config))
+            found = differences(first, here, FREE_TO_CHANGE | {"seed"})
+            _refuse(folder, record, found, [])
+
+
+def _kind(record: Record) -> dict[str, Any]:
+    """What all runs of a table have in common."""
+    return {
+        "parameters": sorted(record.choices),
+        "data": record.config.get("data", {}).get("source"),
+        "dtype": record.config.get("model", {}).get("dtype"),
+    }
+
+
+def _refuse(folder: Path, record: Record, told: Any, expected: Any) -> None:
+    if told != expected:
+        raise ValueError(
+            f"{folder} has runs that do not belong into one table: seed {record.seed} "
+            f"of {dict(record.choices)} has {told}, where others have {expected}. Keep "
+            "them in folders of their own (--out)."
+        )
 
 
 def curves(

@@ -22,7 +22,7 @@ from hypersphere.training import (
     from_json,
     train,
 )
-from hypersphere.training._workdir import BusyError, differences
+from hypersphere.training._workdir import FREE_TO_CHANGE, BusyError, differences
 from hypersphere.training.command import with_overrides
 
 Say = Callable[[str], Any]
@@ -81,6 +81,8 @@ def jobs_of(
     """
     check_command_line([f"--config={config}"])
     file, _, text = config.partition(":")
+    if seeded := [o for o in overrides if o.startswith("--config.seed=")]:
+        raise ValueError(f"The seeds are those of `--seeds`, got {seeded[0]} as well.")
     get_config = _load(Path(file))
     variants = get_config.variants(text) if isinstance(get_config, Family) else [{}]
     if text and variants == [{}]:
@@ -89,7 +91,8 @@ def jobs_of(
     for seed in seeds:
         for choices in variants:
             pairs = ",".join(f"{name}={value}" for name, value in choices.items())
-            made = get_config(pairs) if pairs else get_config()
+            with _named(file):
+                made = get_config(pairs) if pairs else get_config()
             made = with_overrides(made, overrides)
             made.seed = seed
             job = Job(family=Path(file).stem, choices=choices, seed=seed, config=made)
@@ -120,11 +123,12 @@ def run(
         StoppedError: If a signal asked to stop. The same call resumes.
     """
     out, workdir = Path(out), Path(workdir)
+    left = 0
     for number, job in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.family} {job.name}, seed {job.seed}"
         path = out / job.path.with_name(f"{job.path.name}.json")
         if path.is_file():
-            _refuse_another_config(path, job.config)
+            _refuse_another_config(path, job.config, workdir / job.path)
             say(f"{title}: done")
             continue
         say(title)
@@ -132,7 +136,10 @@ def run(
             _make(job, workdir / job.path, path)
         except BusyError:
             say(f"{title}: another process is at it")
+            left += 1
         jax.clear_caches()  # or every program ever compiled stays in memory
+    if left:
+        say(f"{left} of {len(jobs)} runs are left to other processes.")
     groups = dict.fromkeys(out / job.group for job in jobs)
     return [file for group in groups for file in report(group)]
 
@@ -150,25 +157,33 @@ def _make(job: Job, folder: Path, path: Path) -> None:
     write_record(path, record)
 
 
-def _refuse_another_config(path: Path, config: TrainConfig) -> None:
+def _refuse_another_config(path: Path, config: TrainConfig, folder: Path) -> None:
     """Raises if a record is of a run with other fields that matter."""
     there = from_json(json.dumps(read_record(path).config))
-    found = differences(there, config)
+    free = FREE_TO_CHANGE - {"eval_batch_size", "eval_every", "evaluators"}
+    found = differences(there, config, free)
     if found:
         raise ValueError(
-            f"{path} is of another config: {'; '.join(found)}. Choose another --out, "
-            "or delete it to make the run anew."
+            f"{path} is of another config: {'; '.join(found)}. Choose another --out "
+            f"and --workdir, or delete it and {folder} to make the run anew."
         )
 
 
 def _load(file: Path) -> Any:
     """`get_config` of a file; its own imports are found from where it is run."""
+    with _named(file), _importing_from(Path.cwd()):
+        found = runpy.run_path(str(file)).get("get_config")
+    if found is None:
+        raise ValueError(f"{file} has no function `get_config`.")
+    return found
+
+
+@contextlib.contextmanager
+def _named(file: Path | str) -> Iterator[None]:
+    """Tells a mistake inside a config file in one line that names the file."""
     try:
-        with _importing_from(Path.cwd()):
-            return runpy.run_path(str(file))["get_config"]
-    except KeyError as error:
-        raise ValueError(f"{file} has no function `get_config`.") from error
-    except (TypeError, AttributeError) as error:
+        yield
+    except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"{file}: {describe(error)}") from error
 
 

@@ -116,6 +116,8 @@ def to_markdown(rows: Sequence[Row], choices: Sequence[str]) -> str:
     reach = [name for name in rows[0] if name.startswith("steps_to_")]
     used = len([name for name in columns if name.startswith("test_")])
     reach = reach[used : 2 * used]  # of the accuracies, the second
+    if not any(math.isfinite(row[name]) for row in rows for name in reach):
+        reach = []
     head = [
         *choices,
         "n",

@@ -120,6 +120,12 @@ class Choices:
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
+        check_whole(self.who, num_classes=self.num_classes)
+        check_whole(self.who, in_features=self.in_features)
+        if isinstance(self.width, bool) or not isinstance(self.width, int | float):
+            raise TypeError(
+                f"`{self.who}` needs `width` as a number, got `width={self.width!r}`."
+            )
         if not 0 < self.width < float("inf"):
             raise ValueError(
                 f"`{self.who}` needs a finite `width > 0`, got `width={self.width!r}`."
@@ -184,8 +190,9 @@ class Choices:
     def image_shape(self, least: int) -> tuple[int, int, int]:
         """The shape of an image, of at least `least` pixels a side."""
         size = self.image_size
-        pair = (size,) * 2 if isinstance(size, int) else tuple(size)
-        if len(pair) != 2 or min(pair) < least:
+        pair = tuple(size) if isinstance(size, Sequence) else (size, size)
+        is_whole = all(isinstance(side, int) for side in pair)
+        if len(pair) != 2 or not is_whole or min(pair) < least:
             raise ValueError(
                 f"`{self.who}` needs `image_size` as one number of pixels or as "
                 f"(height, width), at least {least}, got `image_size={size!r}`."
@@ -239,7 +246,7 @@ class NormActivation(nnx.Module):
         self.activation = choices.make_activation(features)
 
     def __call__(self, x: Array) -> Array:
-        x = self.norm(x) if self.norm else x
+        x = self.norm(x).astype(x.dtype) if self.norm else x
         return self.activation(x) if self.activation else x
 
 
@@ -324,8 +331,8 @@ def _signature(init: Callable[..., None]) -> inspect.Signature:
         for field in dataclasses.fields(Choices)
         if field.name not in ("who", "rngs")
     }
-    rngs = named.pop("rngs")
-    return inspect.Signature([*(shared | named).values(), rngs])
+    last = [named.pop("rngs")] if "rngs" in named else []
+    return inspect.Signature([*(shared | named).values(), *last])
 
 
 def _apply(layer: Callable[[Array], Array], x: Array) -> Array:
@@ -360,6 +367,15 @@ def mean_of_pixels(x: Array) -> Array:
 def at_least_float32(x: Array) -> Array:
     """The same numbers, float64 if they are and else float32."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def check_whole(who: str, **numbers: Any) -> None:
+    """Raises unless every keyword is a whole number."""
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(
+                f"`{who}` needs `{name}` as a whole number, got `{name}={value!r}`."
+            )
 
 
 def check_one_of(who: str, values: Sequence[Any], **chosen: Any) -> None:

@@ -9,6 +9,7 @@ from jax import Array
 from hypersphere.models._layers import (
     ConvLayer,
     Network,
+    check_whole,
     conv_stages,
     halve,
 )
@@ -140,6 +141,7 @@ def _final_grid(height_width: tuple[int, int]) -> tuple[int, int]:
 
 
 def _check(who: str, depth: int, feature_dim: int | None) -> None:
+    check_whole(who, depth=depth)
     if depth < 3 or depth % 3:
         raise ValueError(
             f"`{who}` needs `depth` as a multiple of 3, one third per stage, such "

@@ -254,7 +254,8 @@ class TrainConfig:
     Args:
         steps: How long to train; any duration but a percentage.
         batch_size: Images per step.
-        eval_batch_size: Images per step of an evaluation; no effect on its result.
+        eval_batch_size: Images per step of an evaluation; no effect on its result,
+            but on that of `@batch`.
         accumulate: Parts of a batch that are computed one after the other, to save
             memory. Batch normalization sees the parts.
         seed: Of everything that is drawn, at least 0.

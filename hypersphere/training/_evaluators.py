@@ -36,7 +36,7 @@ def parse_wanted(name: str) -> Wanted:
         Its parts.
 
     Raises:
-        ValueError: If there are no such statistics.
+        ValueError: If there are no such statistics, or it is about no image.
 
     Example:
         >>> from hypersphere.training._evaluators import parse_wanted
@@ -46,6 +46,13 @@ def parse_wanted(name: str) -> Wanted:
     parts = re.fullmatch(r"(.+?)(?:@(\w+))?(?: of (\d+))?", name)
     source, statistics, most = parts.groups() if parts else (name, None, None)
     statistics = statistics or "running"
+    if statistics not in STATISTICS and source not in ("train", "test"):
+        source, statistics = f"{source}@{statistics}", "running"  # a folder's name
+    if most is not None and int(most) == 0:
+        raise ValueError(
+            f"`config.evaluators` needs at least one image, got {name!r}. For all of "
+            "them leave ` of 0` out."
+        )
     if statistics not in STATISTICS:
         close = difflib.get_close_matches(statistics, STATISTICS, n=1, cutoff=0.0)[0]
         raise ValueError(

@@ -54,8 +54,13 @@ class Feed(Protocol):
         """The batches from a position on: a pool, and which of it, (count, batch)."""
         ...
 
-    def split(self, name: str, most: int | None = None) -> Split:
-        """The images of `test` or `train` as they are, or some, evenly spaced."""
+    def split(
+        self, name: str, most: int | None = None, *, mixed: bool = False
+    ) -> Split:
+        """The images of `test` or `train` as they are, or some, evenly spaced.
+
+        If `mixed`, every batch has of all the set, and is full.
+        """
         ...
 
     def close(self) -> None:
@@ -120,11 +125,15 @@ class Resident:
         ]
         return self._pool("train"), np.stack(indices)
 
-    def split(self, name: str, most: int | None = None) -> "_ResidentSplit":
+    def split(
+        self, name: str, most: int | None = None, *, mixed: bool = False
+    ) -> "_ResidentSplit":
         """The images of a part as they are, or some of them, evenly spaced."""
         total = self.facts[name]
         size = min(most or total, total)
-        return _ResidentSplit(self._pool(name), total, size, _eval_size(self, size))
+        batch_size = _eval_size(self, size)
+        _check_mixed(name, size, batch_size, mixed=mixed)
+        return _ResidentSplit(self._pool(name), total, size, batch_size, mixed)
 
     def close(self) -> None:
         """Nothing runs."""
@@ -141,9 +150,12 @@ class _ResidentSplit(NamedTuple):
     total: int
     size: int
     batch_size: int
+    is_mixed: bool = False
 
     def __iter__(self) -> Iterator[Judged]:
         for indices, weights in data.eval_batches(self.size, self.batch_size):
+            if self.is_mixed:
+                indices = mixed(indices, size=self.size, batch_size=self.batch_size)
             order = spaced(indices, size=self.size, total=self.total)
             yield Judged(self.pool, order.astype(np.int32), weights)
 
@@ -184,16 +196,19 @@ class Streamed:
             self._ahead.append(self._sent(batch, "train"))
         return self._ahead.popleft(), None
 
-    def split(self, name: str, most: int | None = None) -> "_StreamedSplit":
+    def split(
+        self, name: str, most: int | None = None, *, mixed: bool = False
+    ) -> "_StreamedSplit":
         """The images of a part as they are, or some of them, evenly spaced."""
-        return _StreamedSplit(
-            self, name, min(most or self.facts[name], self.facts[name])
-        )
+        size = min(most or self.facts[name], self.facts[name])
+        _check_mixed(name, size, _eval_size(self, size), mixed=mixed)
+        return _StreamedSplit(self, name, size, mixed)
 
-    def judged(self, name: str, size: int) -> Iterator[Judged]:
+    def judged(self, name: str, size: int, *, mixed: bool) -> Iterator[Judged]:
         """The batches of an evaluation."""
-        some = _Spaced(getattr(self._records, name), size)
         batch_size = _eval_size(self, size)
+        records = getattr(self._records, name)
+        some = _Spaced(records, size, batch_size if mixed else 0)
         stream = data.eval_stream(
             some,
             batch_size=batch_size,
@@ -257,9 +272,10 @@ class _StreamedSplit(NamedTuple):
     feed: Streamed
     name: str
     size: int
+    is_mixed: bool = False
 
     def __iter__(self) -> Iterator[Judged]:
-        return self.feed.judged(self.name, self.size)
+        return self.feed.judged(self.name, self.size, mixed=self.is_mixed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,6 +284,7 @@ class _Spaced:
 
     records: data.Records
     size: int
+    mixed_by: int = 0  # images per batch; 0 for the order of the set
 
     def __len__(self) -> int:
         return self.size
@@ -280,7 +297,29 @@ class _Spaced:
 
     def index(self, index: Any) -> Any:
         """Where in the other records one of these is; of int or an array of them."""
+        if self.mixed_by:
+            index = mixed(index, size=self.size, batch_size=self.mixed_by)
         return spaced(index, size=self.size, total=len(self.records))
+
+
+def mixed(index: Any, *, size: int, batch_size: int) -> Any:
+    """The position that has place `index` when every batch has of all the set.
+
+    Batch b of n is every n-th image from the b-th on: consecutive images of a sorted
+    set would be of one class.
+    """
+    return index % batch_size * (size // batch_size) + index // batch_size
+
+
+def _check_mixed(name: str, size: int, batch_size: int, *, mixed: bool) -> None:
+    """Raises where a batch would be filled up with images that do not count."""
+    if mixed and size % batch_size:
+        raise ValueError(
+            f"`config.evaluators` has `{name}@batch` of {size:,} images in batches of "
+            f"{batch_size}, the last of which is not full: its statistics would be "
+            f"those of other images. Write `{name}@batch of "
+            f"{size // batch_size * batch_size}`, or change `config.eval_batch_size`."
+        )
 
 
 def spaced(index: Any, *, size: int, total: int) -> Any:

@@ -80,14 +80,16 @@ def _make_evaluators(
     for text in config.evaluators:
         name, every = parse_evaluator(text)
         source, statistics, most = parse_wanted(name)
+        mixed = statistics == "batch"
         if source == "train":
-            split = feed.split("train", most=most or feed.facts["test"])
+            most = most or feed.facts["test"]
+            split = feed.split("train", most=most, mixed=mixed)
         elif source == "test":
-            split = feed.split("test", most=most or None)
+            split = feed.split("test", most=most or None, mixed=mixed)
         else:
             other = make_feed(config, mesh, say, source)
             _check_same_kind(source, other.facts, feed.facts)
-            split = other.split("test", most=most or None)
+            split = other.split("test", most=most or None, mixed=mixed)
         evaluators[name] = Evaluator(split, int(every), statistics)
     return evaluators
 

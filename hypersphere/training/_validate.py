@@ -119,6 +119,11 @@ def _check_evaluator(config: TrainConfig, text: str) -> None:
             f"`config.evaluators` needs further evaluations, got {text!r}, which is "
             "what `config.eval_every` is for."
         )
+    if statistics == "batch" and not config.model.batch_norm:
+        raise ValueError(
+            f"`config.evaluators` has {text!r}, which needs batch normalization, and "
+            "`config.model.batch_norm=False`. Leave `@batch` out."
+        )
     is_zero = config.model.batch_norm and config.model.averages == "zero"
     if statistics == "debiased" and (
         not is_zero or config.optim.ema or config.init_from

@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from hypersphere.training._config import TrainConfig
@@ -89,14 +89,17 @@ def refuse_another_config(
         )
 
 
-def differences(there: TrainConfig, here: TrainConfig) -> list[str]:
+def differences(
+    there: TrainConfig, here: TrainConfig, free: Collection[str] = FREE_TO_CHANGE
+) -> list[str]:
     """What of two configs differs that changes what is learned, in words.
 
     Args:
         there: Of work that is there.
         here: Of what is asked for now.
+        free: Fields that may differ.
     """
-    free = FREE_TO_CHANGE - ({"eval_every"} if here.patience else set())
+    free = set(free) - ({"eval_every"} if here.patience else set())
     old, new = (flat(from_json(to_json(config))) for config in (there, here))
     return [
         f"config.{name} is {old[name]!r} there and {value!r} now"

@@ -62,11 +62,11 @@ def parse(arguments: list[str]) -> list[str]:
 
 def _told(error: flags.Error) -> str:
     """The message; for a mistake in a config file its own, not what was made of it."""
-    cause: BaseException = error
-    if "Error whilst parsing config file" in str(error):
-        while cause.__context__ is not None:
-            cause = cause.__context__
-    return describe(cause) if isinstance(cause, Exception) else str(error)
+    wrapped = error.__context__
+    if "Error whilst parsing config file" in str(error) and wrapped is not None:
+        if isinstance(wrapped.__context__, Exception):
+            return describe(wrapped.__context__)
+    return str(error)
 
 
 def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:

@@ -10,7 +10,7 @@ PUBLISHED = {
     "curves": {
         "plain": {
             "test": {"every": 500, "accuracy": [0.1, 0.3]},
-            "train": {"every": 100, "accuracy": [0.5, 0.7, 0.9]},
+            "train": {"every": 100, "accuracy": [i / 10 for i in range(1, 11)]},
         }
     }
 }
@@ -46,4 +46,6 @@ def test_ours_are_solid_and_the_published_ones_dashed(published):
     assert styles == ["-", "--"]
     np.testing.assert_allclose(running.lines[0].get_ydata(), [12.5, 25, 37.5, 50])
     np.testing.assert_allclose(running.lines[1].get_ydata(), [10, 30])
+    np.testing.assert_array_equal(train.lines[1].get_xdata(), [500, 600])
+    np.testing.assert_allclose(train.lines[1].get_ydata(), [50, 60])
     assert len(train.lines) == 2 and len(batch.lines) == 1 and not debiased.lines

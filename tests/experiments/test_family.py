@@ -50,6 +50,20 @@ def test_the_texts_of_variants_give_their_configs(text):
 
 
 @pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        (dict(scale=("a",)), "has the axis `scale` by itself"),
+        (dict(k=()), "needs values, each once"),
+        (dict(k=("A", "a")), "needs values, each once"),
+        (dict(k=("a,b", "c")), "'a,b', which cannot be written among"),
+    ],
+)
+def test_axes_that_a_text_cannot_choose_from_are_refused(axes, message):
+    with pytest.raises(ValueError, match=message):
+        family(**axes)(lambda **_: training.TrainConfig())
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("operater=plain", "no parameter 'operater'. Did you mean 'operator'"),

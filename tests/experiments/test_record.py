@@ -52,6 +52,7 @@ def test_a_record_has_a_runs_numbers_and_no_path_of_a_machine(tmp_path):
     lines = [
         {"step": 2, "split": "train", "accuracy": 0.25, "loss": 1.0, "grad_norm": 3.0},
         {"step": 4, "split": "test@batch of 5", "accuracy": 0.1234567, "loss": None},
+        {"step": 6, "split": "test@batch of 5", "accuracy": 0.25, "loss": 1.5},
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / "metrics.jsonl").write_text(text)
@@ -62,5 +63,6 @@ def test_a_record_has_a_runs_numbers_and_no_path_of_a_machine(tmp_path):
     assert made.seed == 3 and made.result == {"test_accuracy": 0.5}
     assert made.config["steps"] == "2 epochs" and made.config["data"]["data_dir"] == ""
     assert made.curves["train"] == {"step": [2], "accuracy": [0.25], "loss": [1.0]}
-    assert made.curves["test@batch of 5"]["accuracy"] == [0.12346]
+    found = made.curves["test@batch of 5"]
+    assert found["accuracy"] == [0.12346, 0.25] and found["loss"] == [None, 1.5]
     assert config.data.data_dir == "/somewhere"

@@ -1,4 +1,7 @@
+import dataclasses
+
 import numpy as np
+import pytest
 
 from hypersphere import experiments
 from hypersphere.experiments._record import write_record
@@ -40,6 +43,24 @@ def test_a_report_is_made_of_all_records_below_a_folder(tmp_path):
     assert [file.name for file in files] == ["table.md", "table.csv", "curves.png"]
     assert all(file.stat().st_size for file in files)
     assert "| plain | 2 |" in files[0].read_text()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        record(1, operator="plain", depth=9, scale="small"),
+        dataclasses.replace(record(1), config={"model": {"dtype": "bfloat16"}}),
+        dataclasses.replace(record(1), config={"data": {"source": "mnist5k"}}),
+        dataclasses.replace(record(1), config={"batch_size": 4}),
+    ],
+    ids=["parameters", "precision", "data", "batch"],
+)
+def test_runs_that_are_not_alike_make_no_table(tmp_path, other):
+    write_record(tmp_path / "a" / "seed0.json", record(0))
+    write_record(tmp_path / "b" / "seed1.json", other)
+    with pytest.raises(ValueError, match="do not belong into one table: seed 1 of"):
+        experiments.report(tmp_path)
+    assert not (tmp_path / "table.md").exists()
 
 
 def test_a_folder_without_records_has_no_report(tmp_path):

@@ -65,6 +65,8 @@ def test_a_config_without_parameters_is_one_run(tmp_path):
         (":operator=nune", "--config.steps=2", "one of none, cosine, got 'nune'"),
         ("", "--config.stpes=2", "Did you mean `config.steps`"),
         ("", "--config.steps=2 epocs", "Did you mean 'epochs'"),
+        ("", "--config.seed=7", "seeds are those of `--seeds`"),
+        ("", "--seeds=0", "--seeds must be at least 1, got 0"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(
@@ -80,6 +82,17 @@ def test_mistakes_are_told_before_anything_runs(
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.py"):
         experiments.jobs_of(str(tmp_path / "nowhere.py"), [0])
+
+
+def test_a_mistake_inside_a_config_is_told_with_its_file(tmp_path):
+    path = tmp_path / "wrong.py"
+    head = "from hypersphere.training import TrainConfig\ndef get_config():\n"
+    path.write_text(f"{head}    c = TrainConfig()\n    c.stpes = 3\n    return c\n")
+    with pytest.raises(ValueError, match=r"wrong.py.*Did you mean `config.steps`"):
+        experiments.jobs_of(str(path), [0])
+    path.write_text("x = 3\n")
+    with pytest.raises(ValueError, match=r"wrong.py has no function `get_config`"):
+        experiments.jobs_of(str(path), [0])
 
 
 def test_list_says_which_runs_there_would_be(file, capsys):
@@ -152,7 +165,8 @@ def test_a_run_that_another_process_makes_is_left_to_it(file, tmp_path):
     said = []
     with _workdir.alone_in(folder):
         experiments.run(jobs, out=tmp_path, workdir=tmp_path / "runs", say=said.append)
-    assert said[-1].endswith("another process is at it")
+    assert said[-2].endswith("another process is at it")
+    assert said[-1] == "1 of 1 runs are left to other processes."
     assert experiments.read_records(tmp_path) == []
 
 

@@ -116,6 +116,39 @@ def test_a_wrong_argument_is_named_with_the_network(
         make(name, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(width="2"), "`width` as a number, got `width='2'`"),
+        (dict(num_classes=3.5), "`num_classes` as a whole number"),
+        (dict(in_features="3"), "`in_features` as a whole number"),
+        (dict(depth="9"), "`depth` as a whole number, got `depth='9'`"),
+    ],
+)
+def test_what_is_no_number_is_named(as_a_user, arguments, message):
+    with pytest.raises(TypeError, match=f"`SphereNet` needs {message}"):
+        make("SphereNet", **arguments)
+
+
+@pytest.mark.parametrize("size", [32.0, (32.5, 32), "64"])
+def test_image_sizes_are_whole_numbers(as_a_user, size):
+    with pytest.raises(ValueError, match="one number of pixels or as"):
+        make("SphereNet", image_size=size)
+
+
+def test_half_precision_stays_half_between_layers():
+    net = nnx.eval_shape(lambda: make("ResNet", dtype=jnp.bfloat16))
+    images = jnp.zeros((2, *net.image_shape))
+    assert nnx.eval_shape(lambda layer: layer(images), net.stem).dtype == jnp.bfloat16
+
+
+def test_a_network_of_ones_own_may_have_any_arguments():
+    class Own(models.Network):
+        pass
+
+    assert "similarity" in inspect.signature(Own).parameters
+
+
 def test_arguments_of_the_wrong_kind_are_named(as_a_user):
     with pytest.raises(TypeError, match=r"callable `activation`, got `activation='r"):
         make("ResNet", activation="relu")

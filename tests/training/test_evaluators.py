@@ -160,6 +160,23 @@ def test_batch_statistics_are_those_of_the_images_at_hand(in_three_ways):
     assert again == pytest.approx(expected, rel=1e-4)  # running averages play no part
 
 
+def test_a_batch_has_of_a_whole_sorted_set():
+    config = config_of(evaluators=("train@batch of 40 every 3",), eval_batch_size=10)
+    setup = set_up(config)
+    split = setup.evaluators["train@batch of 40"].split
+    orders = [batch.order.tolist() for batch in split]
+    total = setup.feed.facts["train"]
+    spaced = [i * total // 40 for i in range(40)]
+    assert sorted(sum(orders, [])) == spaced
+    assert orders[1] == spaced[1::4]
+
+
+def test_statistics_of_a_batch_that_is_not_full_are_refused():
+    config = config_of(evaluators=("train@batch of 43 every 3",), eval_batch_size=10)
+    with pytest.raises(ValueError, match="Write `train@batch of 40`, or change"):
+        set_up(config)
+
+
 def test_some_of_the_test_images_are_evenly_spaced(in_three_ways):
     setup, *_ = in_three_ways
     split = setup.evaluators["test of 5"].split
@@ -176,6 +193,8 @@ def test_some_of_the_test_images_are_evenly_spaced(in_three_ways):
         ("folder:art of man", ("folder:art of man", "running", 0)),
         ("folder:a of 5 of 20", ("folder:a of 5", "running", 20)),
         ("test@debiased", ("test", "debiased", 0)),
+        ("folder:me@home of 3", ("folder:me@home", "running", 3)),
+        ("folder:me@home@batch", ("folder:me@home", "batch", 0)),
     ],
 )
 def test_a_name_says_source_statistics_and_number(name, expected):
@@ -193,6 +212,11 @@ def test_wrong_statistics_name_the_nearest():
         ({"evaluators": ("test every 2",)}, "what `config.eval_every` is for"),
         ({"evaluators": ("test@debiased every 2",)}, "averages that start at zero"),
         ({"evaluators": ("test@x every 2",)}, "knows the statistics running"),
+        ({"evaluators": ("test of 0 every 2",)}, "at least one image"),
+        (
+            {"evaluators": ("test@batch every 2",), "model.batch_norm": False},
+            "needs batch normalization",
+        ),
         (
             {
                 "evaluators": ("test@debiased every 2",),
