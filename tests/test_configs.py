@@ -77,9 +77,9 @@ TRAINED = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
-def test_two_steps_on_synthetic_images(name, tmp_path):
+def test_a_few_steps_on_synthetic_images(name, tmp_path):
     config = get_config(name)
-    config.steps = config.log_every = config.eval_every = config.checkpoint_every = 2
+    config.steps = config.log_every = config.eval_every = config.checkpoint_every = 12
     config.evaluators = ()
     config.batch_size, config.eval_batch_size = 8, 8
     config.data.source = "synthetic:32x32x1,classes=3,examples=16"
