@@ -11,8 +11,9 @@ Command:
         --workdir=runs/no_batch_norm
     python -m hypersphere.experiments run configs/ablation_batch_norm.py --seeds=5
 
-Reached: batch_norm=false at scale=small on CIFAR-10 (JPEG), n = 3, 2 minutes a run on one
-core: plain 55.5 ± 0.9 %, cosine 54.6 ± 0.6 %, linear 53.4 ± 0.9 %. The rest not run yet.
+Reached: batch_norm=false at scale=small on CIFAR-10 (JPEG), n = 3, 2 minutes a run on
+one core: plain 55.5 ± 0.9 %, cosine 54.6 ± 0.6 %, linear 53.4 ± 0.9 %. The rest not run
+yet.
 """
 
 from configs import cifar10_sphere

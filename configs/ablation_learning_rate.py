@@ -12,8 +12,8 @@ Command:
     python -m hypersphere.experiments run configs/ablation_learning_rate.py --seeds=5
 
 Reached: times=10 at scale=small on CIFAR-10 (JPEG), n = 3, 2 to 3 minutes a run on one
-core. By debiased averages plain 47.0 ± 5.7 %, linear 65.0 ± 0.6 %; by batch statistics 68.2
-± 0.3 % and 67.0 ± 0.3 %. The rest not run yet.
+core. By debiased averages plain 47.0 ± 5.7 %, linear 65.0 ± 0.6 %; by batch statistics
+68.2 ± 0.3 % and 67.0 ± 0.3 %. The rest not run yet.
 """
 
 from configs import cifar10_sphere

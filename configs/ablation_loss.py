@@ -13,11 +13,11 @@ Command:
     python -m hypersphere.experiments run configs/ablation_loss.py --seeds=5
     python -m hypersphere.experiments run configs/ablation_loss.py:scale=small --seeds=3
 
-Reached: at scale=small on CIFAR-10 (JPEG), by debiased averages after the last step, n = 3,
-2 to 6 minutes a run on one core. Plain: softmax 59.0 ± 1.3 %, W-Softmax 60.3 ± 1.1 %,
-GA-Softmax 43.2 ± 3.8 %. Cosine: 57.8 ± 0.7 %, 57.6 ± 0.1 %, 44.9 ± 1.5 %. With softmax,
-linear 57.9 ± 1.0 %, sigmoid 56.5 ± 1.1 %, learnable sigmoid 57.4 ± 0.6 %. The other losses
-of these three, and scale=paper, not run yet.
+Reached: at scale=small on CIFAR-10 (JPEG), by debiased averages after the last step, n
+= 3, 2 to 6 minutes a run on one core. Plain: softmax 59.0 ± 1.3 %, W-Softmax 60.3 ± 1.1
+%, GA-Softmax 43.2 ± 3.8 %. Cosine: 57.8 ± 0.7 %, 57.6 ± 0.1 %, 44.9 ± 1.5 %. With
+softmax, linear 57.9 ± 1.0 %, sigmoid 56.5 ± 1.1 %, learnable sigmoid 57.4 ± 0.6 %. The
+other losses of these three, and scale=paper, not run yet.
 """
 
 from configs import cifar10_sphere

@@ -12,9 +12,9 @@ Command:
         --workdir=runs/sphere_norm
     python -m hypersphere.experiments run configs/ablation_sphere_norm.py --seeds=5
 
-Reached: batches of 4 at scale=small on CIFAR-10 (JPEG), n = 3, 2 minutes a run on one core:
-batch 51.9 ± 1.8 %, sphere 43.3 ± 0.8 %, sphere_conv 54.9 ± 1.4 % (debiased averages). The
-rest not run yet.
+Reached: batches of 4 at scale=small on CIFAR-10 (JPEG), n = 3, 2 minutes a run on one
+core: batch 51.9 ± 1.8 %, sphere 43.3 ± 0.8 %, sphere_conv 54.9 ± 1.4 % (debiased
+averages). The rest not run yet.
 """
 
 from configs import cifar10_sphere

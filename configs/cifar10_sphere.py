@@ -23,9 +23,9 @@ Command:
     The data: `tfds build cifar10 --file_format=array_record`, in an environment with
     TensorFlow; or any set of images, `--config.data.source=folder:PATH`.
 
-Reached: at scale=small on CIFAR-10 (JPEG), by debiased averages after the last step, n = 3,
-2 to 6 minutes a run on one core: plain 59.0 ± 1.3 %, cosine 57.8 ± 0.7 %, linear 57.9 ±
-1.0 %, sigmoid 56.5 ± 1.1 %, learnable sigmoid 57.4 ± 0.6 %. In full not run yet.
+Reached: at scale=small on CIFAR-10 (JPEG), by debiased averages after the last step, n
+= 3, 2 to 6 minutes a run on one core: plain 59.0 ± 1.3 %, cosine 57.8 ± 0.7 %, linear
+57.9 ± 1.0 %, sigmoid 56.5 ± 1.1 %, learnable sigmoid 57.4 ± 0.6 %. In full not run yet.
 """
 
 from hypersphere.experiments import family
