@@ -20,11 +20,11 @@ from hypersphere.viz._style import (
 
 
 class Bundle(NamedTuple):
-    """One quantity over the steps of several runs.
+    """The accuracy of several runs over their steps.
 
     Attributes:
         steps: int of shape (steps,), increasing.
-        values: float of shape (runs, steps); NaN where a run has no value.
+        values: float of shape (runs, steps), in [0, 1]; NaN where a run has no value.
         dashed: Whether the line is dashed: for what others have measured.
         color: Of the line; empty for one of the palette, by the line's name.
     """
@@ -43,7 +43,6 @@ def curve_grid(
     *,
     title: str = "",
     caption: str = "",
-    unit: str = "%",
     log_steps: bool = False,
 ) -> Figure:
     """A panel for each row and column: the runs' mean, and all between their extremes.
@@ -55,7 +54,6 @@ def curve_grid(
             stays empty.
         title: Heading of the figure.
         caption: A line below it.
-        unit: Of the values: with `%` they are fractions in [0, 1], shown as percent.
         log_steps: Whether the steps' axis is logarithmic.
 
     Returns:
@@ -92,10 +90,9 @@ def curve_grid(
     )
     for i, (row, panels) in enumerate(grid.items()):
         for j, column in enumerate(columns):
-            _draw_panel(axes[i, j], panels.get(column, {}), colors, unit)
+            _draw_panel(axes[i, j], panels.get(column, {}), colors)
             panel_title(axes[i, j], column if i == 0 else "")
-        quantity = f"accuracy ({unit})"
-        label = f"{row}\n{quantity}" if row else quantity
+        label = f"{row}\naccuracy (%)" if row else "accuracy (%)"
         axes[i, 0].set_ylabel(label, color=QUIET, fontsize=8)
     for last in axes[-1]:
         _step_axis(last, log=log_steps)
@@ -109,14 +106,14 @@ def curve_grid(
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, colors: Mapping[str, str], unit: str) -> None:
+def _draw_panel(axes: Axes, panel: Panel, colors: Mapping[str, str]) -> None:
     plain_axes(axes)
     for name, bundle in panel.items():
         keep = np.isfinite(bundle.values).any(axis=0)
         if not keep.any():
             continue
         steps = bundle.steps[keep]
-        values = bundle.values[:, keep] * (100 if unit == "%" else 1)
+        values = 100 * bundle.values[:, keep]
         color = bundle.color or colors[name]
         style = "--" if bundle.dashed else "-"
         width = 1.0 if bundle.dashed else 1.5
