@@ -1,3 +1,5 @@
+import subprocess
+
 import pytest
 
 from hypersphere import training
@@ -14,3 +16,19 @@ def tiny():
     config.model.momentum = 0.5
     config.optim.learning_rate, config.optim.schedule = 1e-2, "cosine"
     return config
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 6 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder]
+    try:
+        done = subprocess.run(mount, capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"no disk can be mounted here: {error}")
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted here: {done.stderr}")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)

@@ -1,4 +1,3 @@
-import subprocess
 import time
 
 import pytest
@@ -10,22 +9,6 @@ from tests.training.resilience import ended, last_step, outcome, run, saved, sta
 pytestmark = pytest.mark.slow
 STEPS = 200
 ARGUMENTS = [f"--config.steps={STEPS}"]
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 6 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", folder]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"no disk can be mounted here: {error}")
-    if done.returncode:
-        pytest.skip(f"no disk can be mounted here: {done.stderr}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(folder):
