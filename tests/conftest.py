@@ -5,10 +5,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+
+from tests.compile_budget import Compilations
 
 CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_CACHE", str(CACHE)))
@@ -16,14 +17,29 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--compilations",
+        action="store_true",
+        help="tell how many programs each file of tests has compiled",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    counting = Compilations(is_told=config.getoption("compilations"))
+    config.pluginmanager.register(counting)
+
+
 @pytest.fixture
 def draw() -> Callable[[tuple[int, ...]], jax.Array]:
     """Standard normal float32 numbers of a shape; the same in every run.
 
-    NumPy's, because JAX would compile for every new shape.
+    Drawn and rounded by NumPy, because JAX would compile for every new shape.
     """
     generator = np.random.default_rng(20171103)
-    return lambda shape: jnp.asarray(generator.standard_normal(shape), jnp.float32)
+    return lambda shape: jax.device_put(
+        generator.standard_normal(shape).astype(np.float32)
+    )
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_every_operation_is_that_of_pillow(name, channels):
         assert (difference != 0).mean() < 0.01
 
 
-@pytest.mark.parametrize("name", set(OPERATIONS) - {"autocontrast", "equalize"})
+@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"autocontrast", "equalize"}))
 def test_at_strength_zero_nothing_changes(name):
     images = random_images(30, 3)
     np.testing.assert_array_equal(apply(name, 0.0, images), images)
