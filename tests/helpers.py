@@ -1,4 +1,4 @@
-"""What several tests share: tolerances, a gradient check, models without a compilation."""
+"""What several tests share: tolerances, a gradient check, models at no cost."""
 
 from collections.abc import Callable
 from typing import Any
