@@ -2,18 +2,28 @@
 # make test             lint, types and the fast tests
 # make test-all         these, the slow tests, and the oldest supported releases
 # make train EXTRAS=cuda CONFIG=configs/cifar10_sphere.py WORKDIR=runs/cifar10
+# make test PYTHON=python3.12 WORKERS=8
 
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.11
 EXTRAS ?=
 CONFIG ?= configs/quickstart.py
 WORKDIR ?= runs/quickstart
 ARGS ?=
+WORKERS ?= auto
 
 comma := ,
 BIN := .venv/bin
 TRAIN_STAMP := .venv/.installed-train$(if $(EXTRAS),-$(EXTRAS))
+# A file stays in one process, which counts what it compiles; in its order, so that a
+# failure is the same everywhere. `.venv/bin/pytest` alone shuffles.
+PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile -p no:randomly
+# What meets the libraries' interfaces.
+MEETING := tests/nn tests/linen tests/optim tests/test_contract.py \
+	tests/training/test_step.py tests/training/test_optim.py tests/training/test_loop.py
 
-.PHONY: train test test-all lint test-fast test-slow test-oldest bare benchmark-quickstart clean
+.PHONY: train test test-all lint test-fast test-slow test-oldest bare mutations
+.PHONY: benchmark-quickstart environments clean
 
 train: $(TRAIN_STAMP)
 	$(BIN)/python train.py --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -28,43 +38,60 @@ lint: .venv/.installed-test
 	$(BIN)/basedpyright
 
 test-fast: .venv/.installed-test
-	$(BIN)/python -m pytest -q -m "not slow" tests
-	$(BIN)/python -m pytest -q --doctest-modules hypersphere
+	$(BIN)/python $(PYTEST) -m "not slow" tests
+	$(BIN)/python $(PYTEST) --doctest-modules hypersphere
 
 test-slow: .venv/.installed-test
-	$(BIN)/python -m pytest -q -m slow tests
+	$(BIN)/python $(PYTEST) -m slow tests
 
-# The lower bounds of pyproject.toml.
+# The lower bounds of pyproject.toml, on the oldest Python.
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python -m pytest -q -m "not slow" tests
+	.venv-oldest/bin/python $(PYTEST) -m "not slow" $(MEETING)
 
 # The package alone, without any extra: it imports, and its layers and losses run.
 bare: .venv-bare/.installed
 	.venv-bare/bin/python -W error .ci/bare.py
 
+# Whether the tests notice faults that are planted; about ten minutes.
+mutations: .venv/.installed-test
+	$(BIN)/python -m tests.mutations
+
 benchmark-quickstart: $(TRAIN_STAMP)
 	$(BIN)/python benchmarks/quickstart.py
 
-.venv/bin/python:
-	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+environments: .venv/.installed-test .venv-oldest/.installed .venv-bare/.installed
 
-$(TRAIN_STAMP): pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[train$(if $(EXTRAS),$(comma)$(EXTRAS))]'
+# $(call make_environment,FOLDER,PYTHON): uv installs in seconds what takes pip a minute.
+define make_environment
+	$(2) -m venv $(1) || { rm -rf $(1); exit 1; }
+	$(1)/bin/pip install --quiet --disable-pip-version-check uv
+endef
+# $(call install,FOLDER,WHAT)
+install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --editable $(2)
+
+.venv/bin/uv:
+	$(call make_environment,.venv,$(PYTHON))
+
+.venv-oldest/bin/uv:
+	$(call make_environment,.venv-oldest,$(OLDEST_PYTHON))
+
+.venv-bare/bin/uv:
+	$(call make_environment,.venv-bare,$(PYTHON))
+
+$(TRAIN_STAMP): pyproject.toml | .venv/bin/uv
+	$(call install,.venv,'.[train$(if $(EXTRAS),$(comma)$(EXTRAS))]')
 	touch $@
 
-.venv/.installed-test: pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+.venv/.installed-test: pyproject.toml | .venv/bin/uv
+	$(call install,.venv,'.[test]')
 	touch $@
 
-.venv-oldest/.installed: pyproject.toml requirements-oldest.txt
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --editable '.[test]' --constraint requirements-oldest.txt
+.venv-oldest/.installed: pyproject.toml requirements-oldest.txt | .venv-oldest/bin/uv
+	$(call install,.venv-oldest,'.[test]' --constraint requirements-oldest.txt)
 	touch $@
 
-.venv-bare/.installed: pyproject.toml
-	$(PYTHON) -m venv .venv-bare
-	.venv-bare/bin/pip install --quiet --disable-pip-version-check --editable .
+.venv-bare/.installed: pyproject.toml | .venv-bare/bin/uv
+	$(call install,.venv-bare,.)
 	touch $@
 
 clean:

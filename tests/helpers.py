@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,18 +30,67 @@ def check_gradients(function, *arguments, order=1):
     check_grads(wrapped, arguments, order, atol=1e-2, rtol=1e-2, eps=1e-2)
 
 
+def check_derivatives(function, *arguments, order=1):
+    """Forward and reverse derivatives agree with finite differences.
+
+    One program gives all of them: `jax.test_util.check_grads` compiles dozens.
+    """
+    random = np.random.default_rng(20171103)
+    drawn = lambda a: random.standard_normal(a.shape).astype(a.dtype)  # noqa: E731
+    along = jax.tree.map(drawn, arguments)
+
+    def ladder(f, order):
+        """A function, how it changes along the line, what it pulls back, and of what.
+
+        Of the function, and up to the order of the two that come of it.
+        """
+        weights = jax.tree.map(drawn, jax.eval_shape(f, *arguments))
+        forward = lambda *x: jax.jvp(f, x, along)[1]  # noqa: E731
+        reverse = lambda *x: jax.vjp(f, *x)[1](weights)  # noqa: E731
+        above = [forward, reverse] if order > 1 else []
+        rungs = [rung for g in above for rung in ladder(g, order - 1)]
+        return [(f, forward, reverse, weights), *rungs]
+
+    rungs = ladder(function, order)
+    compiled = jax.jit(lambda *x: [[f(*x) for f in rung[:3]] for rung in rungs])
+    step, close = 1e-2, dict(atol=1e-2, rtol=1e-2)
+    moved = lambda s: jax.tree.map(lambda a, t: a + s * t, arguments, along)  # noqa: E731
+    low, at, high = (compiled(*moved(np.float32(s))) for s in (-step, 0, step))
+    inner = lambda a, b: sum(jax.tree.leaves(jax.tree.map(np.vdot, a, b)))  # noqa: E731
+    slope = lambda a, b: (np.asarray(b) - np.asarray(a)) / (2 * step)  # noqa: E731
+    for i, (_, forward, reverse) in enumerate(at):
+        numeric = jax.tree.map(slope, low[i][0], high[i][0])
+        chex.assert_trees_all_close(forward, numeric, **close)
+        of_weights = inner(rungs[i][-1], numeric)
+        np.testing.assert_allclose(inner(reverse, along), of_weights, **close)
+
+
 def filled(make: Callable[[], Any], seed: int = 0) -> Any:
     """What `make` makes, with parameters drawn by NumPy, which compiles nothing.
 
     Kernels have the spread that keeps activations at about one, vectors are near what
-    they start as; running averages and counts start where batch normalization has them.
+    they start as; running averages and counts start where batch normalization has
+    them. An array that is given to the model, such as a mask, is kept.
     """
+    given = {}
+
+    def shaped():
+        model = make()
+        for path, leaf in nnx.to_flat_state(nnx.state(model)):
+            if not isinstance(leaf, nnx.Variable | jax.core.Tracer):
+                given[path] = leaf
+        return model
+
     draw = np.random.default_rng([20171103, seed])
-    graphdef, state = nnx.split(nnx.eval_shape(make))
+    graphdef, state = nnx.split(nnx.eval_shape(shaped))
     flat = [
         (
             path,
-            leaf.replace(jax.device_put(_start(path, leaf, draw).astype(leaf.dtype))),
+            given[path]
+            if path in given
+            else leaf.replace(
+                jax.device_put(_start(path, leaf, draw).astype(leaf.dtype))
+            ),
         )
         for path, leaf in nnx.to_flat_state(state)
     ]
@@ -54,7 +104,7 @@ def _start(path: tuple, leaf: nnx.Variable, draw: np.random.Generator) -> np.nda
     noise = draw.standard_normal(shape)
     if len(shape) > 1:
         return noise * np.sqrt(2 * shape[-1] / noise.size)
-    return {"scale": 1.0, "raw": 0.7}.get(name, 0.0) + 0.1 * noise
+    return {"scale": 1.0, "radius": 1.0, "raw": 0.7}.get(name, 0.0) + 0.1 * noise
 
 
 def respond(layer: Callable, *inputs: Any) -> Any:

@@ -1,3 +1,4 @@
+import contextlib
 import pathlib
 import signal
 import subprocess
@@ -8,17 +9,39 @@ import pytest
 LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 
 
-def start(folder, script, **environment):
+@contextlib.contextmanager
+def ctrl_c_reaches_children():
+    """What a background job starts would ignore it, for good, as the job does."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def start(tmp_path):
     """Runs a script under restart.sh; it counts its own starts in `starts`."""
-    (folder / "job.sh").write_text(f"echo start >> starts\n{script}\n")
-    return subprocess.Popen(
-        [LAUNCH / "restart.sh", "bash", "job.sh"],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={"PATH": "/usr/bin:/bin", "RESTART_DELAY": "0", **environment},
-    )
+    started = []
+
+    def start(script, **environment):
+        (tmp_path / "job.sh").write_text(f"echo start >> starts\n{script}\n")
+        with ctrl_c_reaches_children():
+            process = subprocess.Popen(
+                [LAUNCH / "restart.sh", "bash", "job.sh"],
+                cwd=tmp_path,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                env={"PATH": "/usr/bin:/bin", "RESTART_DELAY": "0", **environment},
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()  # where a test has failed; it ends what it has started
+        process.communicate(timeout=60)
 
 
 def starts(folder):
@@ -34,9 +57,9 @@ def wait_until(condition):
 
 
 @pytest.mark.parametrize("status", [75, 134, 137, 143])
-def test_what_a_restart_can_help_is_started_again(tmp_path, status):
+def test_what_a_restart_can_help_is_started_again(start, tmp_path, status):
     first = f"[ -e begun ] && exit 0; touch begun; exit {status}"
-    process = start(tmp_path, first)
+    process = start(first)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 0
     assert starts(tmp_path) == 2
@@ -44,23 +67,23 @@ def test_what_a_restart_can_help_is_started_again(tmp_path, status):
 
 
 @pytest.mark.parametrize("status", [0, 1, 2, 130])
-def test_what_is_finished_wrong_or_interrupted_is_final(tmp_path, status):
-    process = start(tmp_path, f"exit {status}")
+def test_what_is_finished_wrong_or_interrupted_is_final(start, tmp_path, status):
+    process = start(f"exit {status}")
     _, told = process.communicate(timeout=60)
     assert process.returncode == status
     assert starts(tmp_path) == 1
     assert not told
 
 
-def test_a_killed_command_is_started_again(tmp_path):
+def test_a_killed_command_is_started_again(start, tmp_path):
     script = "[ -e begun ] && exit 0; touch begun; kill -KILL $$"
-    process = start(tmp_path, script)
+    process = start(script)
     process.communicate(timeout=60)
     assert (process.returncode, starts(tmp_path)) == (0, 2)
 
 
-def test_the_number_of_restarts_is_limited(tmp_path):
-    process = start(tmp_path, "exit 75", MAX_RESTARTS="3")
+def test_the_number_of_restarts_is_limited(start, tmp_path):
+    process = start("exit 75", MAX_RESTARTS="3")
     _, told = process.communicate(timeout=60)
     assert process.returncode == 75
     assert starts(tmp_path) == 4
@@ -68,7 +91,7 @@ def test_the_number_of_restarts_is_limited(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["TERM", "USR1", "INT"])
-def test_a_signal_is_passed_on_once_and_ends_the_restarts(tmp_path, name):
+def test_a_signal_is_passed_on_once_and_ends_the_restarts(start, tmp_path, name):
     script = f"""
     trap 'echo {name} >> got; ended=1' {name}
     touch ready
@@ -76,7 +99,7 @@ def test_a_signal_is_passed_on_once_and_ends_the_restarts(tmp_path, name):
     sleep 0.2  # as if it saved
     exit 75
     """
-    process = start(tmp_path, script)
+    process = start(script)
     wait_until((tmp_path / "ready").exists)
     process.send_signal(getattr(signal, f"SIG{name}"))
     process.communicate(timeout=60)
@@ -85,8 +108,8 @@ def test_a_signal_is_passed_on_once_and_ends_the_restarts(tmp_path, name):
     assert starts(tmp_path) == 1
 
 
-def test_a_signal_between_two_starts_ends_it_at_once(tmp_path):
-    process = start(tmp_path, "exit 75", RESTART_DELAY="1000")
+def test_a_signal_between_two_starts_ends_it_at_once(start, tmp_path):
+    process = start("exit 75", RESTART_DELAY="1000")
     assert process.stderr and "restart 1" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -94,9 +117,9 @@ def test_a_signal_between_two_starts_ends_it_at_once(tmp_path):
     assert starts(tmp_path) == 1
 
 
-def test_a_command_under_it_can_be_interrupted_while_it_starts(tmp_path):
+def test_a_command_under_it_can_be_interrupted_while_it_starts(start, tmp_path):
     """Plain bash has its background commands ignore Ctrl-C."""
-    process = start(tmp_path, "touch ready; exec sleep 1000")
+    process = start("touch ready; exec sleep 1000")
     wait_until((tmp_path / "ready").exists)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)

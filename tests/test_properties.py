@@ -115,7 +115,8 @@ def drawn(operator, seed, kind="normal", dtype="float32", scales=(1.0, 1.0)):
         bits = [random.integers(-0x7BFF, 0x7C00, shape, np.int16) for shape in shapes]
         x, kernel = (np.sign(b) * abs(b).view(np.float16) for b in bits)
     x, kernel = x * (kind != "no input"), kernel * (kind != "no kernel")
-    return [jnp.asarray(a * s, dtype) for a, s in zip((x, kernel), scales, strict=True)]
+    scaled = [a * s for a, s in zip((x, kernel), scales, strict=True)]
+    return [a.astype(jnp.dtype(dtype)) for a in scaled]
 
 
 @functools.cache
@@ -142,7 +143,8 @@ def test_the_answer_is_at_most_one_and_odd_in_the_filter(operator, seed, dtype):
         x, kernel = drawn(operator, seed, kind, dtype, (100.0, 100.0))
         answer = compiled(operator, x, kernel)
         assert answer.dtype == dtype and np.max(np.abs(np.float64(answer))) <= 1
-        np.testing.assert_array_equal(compiled(operator, x, -kernel), -answer)
+        opposite = compiled(operator, x, -kernel)
+        np.testing.assert_array_equal(opposite, -np.asarray(answer))
 
 
 @many
@@ -163,9 +165,14 @@ def test_a_power_of_two_in_front_changes_nothing(operator, seed, dtype, of_x, of
     if dtype == "float16":
         of_x, of_w = of_x % 6, of_w % 6
     arrays = drawn(operator, seed, dtype=dtype)
-    x, kernel = (256 * jnp.sign(a) * (1 + abs(a) % 1) for a in arrays)  # above eps
-    scaled = compiled(operator, x * 2.0**of_x, kernel * 2.0**of_w)
-    np.testing.assert_array_equal(scaled, compiled(operator, x, kernel))
+    above_eps = [256 * np.sign(a) * (1 + abs(a) % 1) for a in arrays]
+    powers = 2.0**of_x, 2.0**of_w
+    scaled = [a * power for a, power in zip(above_eps, powers, strict=True)]
+    one, other = (
+        compiled(operator, *(a.astype(jnp.dtype(dtype)) for a in pair))
+        for pair in (above_eps, scaled)
+    )
+    np.testing.assert_array_equal(other, one)
 
 
 @pytest.mark.slow
@@ -214,7 +221,7 @@ assert_same = functools.partial(chex.assert_trees_all_close, rtol=1e-4, atol=1e-
 @few
 @given(operators, seeds)
 def test_transformations_change_nothing(operator, seed):
-    x, kernel = drawn(operator, seed)
+    x, kernel = jax.device_put(drawn(operator, seed))
     weights = weights_for(operator)
     answer, slopes = expected = compiled_with_slopes(operator, x, kernel, weights)
     chex.clear_trace_counter()

@@ -1,14 +1,24 @@
-import functools
 import os
 import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hypersphere import data
+
+compiled = jax.jit(
+    data.augment,
+    static_argnames=(
+        "flip",
+        "pad",
+        "rand_layers",
+        "rand_magnitude",
+        "erase_probability",
+    ),
+)
+normalize = jax.jit(data.normalize, static_argnames=("mean", "std"))
 
 
 def random_images(*shape):
@@ -16,8 +26,7 @@ def random_images(*shape):
 
 
 def augment(images, seed=0, **options):
-    function = jax.jit(functools.partial(data.augment, **options))
-    return np.asarray(function(jax.random.key(seed), jnp.asarray(images)))
+    return np.asarray(compiled(jax.random.key(seed), images, **options))
 
 
 def crops(image, pad):
@@ -39,7 +48,7 @@ def corners(before, after, pad):
     ]
 
 
-@pytest.mark.parametrize("pad", [1, 2, 4])
+@pytest.mark.parametrize("pad", [2, 4])
 def test_a_shift_is_one_crop_of_the_symmetrically_padded_image(pad):
     images = random_images(32, 5, 7, 3)
     found = corners(images, augment(images, pad=pad), pad)
@@ -76,19 +85,13 @@ def test_without_options_nothing_changes():
 
 
 def test_the_key_decides():
-    images = random_images(16, 8, 8, 3)
-    once = augment(images, seed=1, flip=True, pad=3)
-    np.testing.assert_array_equal(augment(images, seed=1, flip=True, pad=3), once)
-    assert (augment(images, seed=2, flip=True, pad=3) != once).any()
-
-
-def test_compiled_equals_eager():
-    images = jnp.asarray(random_images(16, 8, 8, 3))
-    key = jax.random.key(3)
-    compiled = jax.jit(data.augment, static_argnames=("flip", "pad"))
-    result = compiled(key, images, flip=True, pad=2)
-    assert result.dtype == jnp.uint8
-    np.testing.assert_array_equal(result, data.augment(key, images, flip=True, pad=2))
+    images = random_images(64, 5, 7, 3)
+    once, again, other = (
+        augment(images, seed=seed, flip=True, pad=2) for seed in (1, 1, 2)
+    )
+    assert once.dtype == np.uint8
+    np.testing.assert_array_equal(again, once)
+    assert (other != once).any()
 
 
 def test_negative_pad_is_refused():
@@ -164,21 +167,20 @@ def test_a_batch_spread_over_devices_gives_the_same_without_gathering_it():
 
 def test_normalize_subtracts_and_divides():
     images = random_images(2, 3, 4, 3)
-    result = data.normalize(jnp.asarray(images), mean=100.0, std=50.0)
-    assert result.dtype == jnp.float32
+    result = normalize(images, mean=100.0, std=50.0)
+    assert result.dtype == np.float32
     np.testing.assert_allclose(
         result, (images.astype(np.float64) - 100) / 50, rtol=1e-6
     )
 
 
 def test_normalize_puts_pixels_inside_one_by_default():
-    ends = jnp.array([0, 255], jnp.uint8).reshape(2, 1, 1, 1)
-    np.testing.assert_array_equal(
-        data.normalize(ends).ravel(), [-127.5 / 128, 127.5 / 128]
-    )
+    ends = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+    result = np.asarray(normalize(ends))
+    np.testing.assert_array_equal(result.ravel(), [-127.5 / 128, 127.5 / 128])
 
 
 @pytest.mark.parametrize("std", [0.0, -1.0, float("nan")])
 def test_std_must_be_positive(std):
     with pytest.raises(ValueError, match=f"`std > 0`, got `std={std}`"):
-        data.normalize(jnp.zeros((1, 1, 1, 1), jnp.uint8), std=std)
+        data.normalize(jax.device_put(np.zeros((1, 1, 1, 1), np.uint8)), std=std)

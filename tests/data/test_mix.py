@@ -8,6 +8,9 @@ import pytest
 from hypersphere import data
 
 KEY = jax.random.key(11)
+SHAPE = (5, 6, 6, 3)
+DTYPES = [np.float32, jnp.bfloat16, np.float16]
+mix = jax.jit(data.mix, static_argnames=("mixup", "cutmix"))
 
 
 def random_images(*shape, dtype=np.float32):
@@ -17,17 +20,22 @@ def random_images(*shape, dtype=np.float32):
 def one_and_zero(height, width):
     """Two images whose mixture shows which part of the first is its own."""
     pair = np.stack([np.ones((height, width, 1)), np.zeros((height, width, 1))])
-    return jnp.asarray(pair, jnp.float32)
+    return pair.astype(np.float32)
 
 
 @functools.cache
 def many(count, height, width, **options):
     """The part of each pixel that is the image's own, and the share, for many keys."""
     pair = one_and_zero(height, width)
-    mixed = jax.jit(jax.vmap(lambda key: data.mix(key, pair, **options)))(
-        jax.random.split(KEY, count)
-    )
-    return np.asarray(mixed.images[:, 0, :, :, 0]), np.asarray(mixed.share[:, 0])
+
+    @jax.jit
+    def of_all(pair):
+        keys = jax.random.split(KEY, count)
+        return jax.lax.map(lambda key: data.mix(key, pair, **options), keys)
+
+    mixed = of_all(pair)
+    own = np.asarray(mixed.images)[:, 0, :, :, 0]
+    return own, np.asarray(mixed.share)[:, 0]
 
 
 def assert_same_distribution(first, second):
@@ -55,27 +63,35 @@ def simulated_cutmix(alpha, height, width, count):
     return np.array(shares)
 
 
+@jax.jit
+def mixups(key, images):
+    """The same images in every dtype, and the first one alone."""
+    in_dtypes = [images.astype(dtype) for dtype in DTYPES]
+    return [data.mix(key, x, mixup=1.0) for x in (*in_dtypes, images[:1])]
+
+
 def test_mixup_averages_each_image_with_its_partner():
-    images = random_images(5, 4, 3, 2)
-    mixed = data.mix(KEY, jnp.asarray(images), mixup=1.0)
+    images = random_images(*SHAPE)
+    mixed, *_ = mixups(KEY, images)
     share = np.asarray(mixed.share, np.float64)[:, None, None, None]
     expected = share * images + (1 - share) * images[np.asarray(mixed.partner)]
     np.testing.assert_allclose(mixed.images, expected, rtol=1e-5, atol=1e-6)
-    assert 0.01 < mixed.share[0] < 0.99
+    assert np.all((0.01 < share) & (share < 0.99))
 
 
-@pytest.mark.parametrize("batch", [2, 5, 8])
+@pytest.mark.parametrize("batch", [2, 5])
 def test_every_example_is_the_partner_of_one_other(batch):
-    partner = data.mix(KEY, jnp.zeros((batch, 2, 2, 1)), mixup=1.0).partner
-    assert partner.dtype == jnp.int32
+    partner_of = jax.jit(lambda images: data.mix(KEY, images, mixup=1.0).partner)
+    partner = np.asarray(partner_of(random_images(batch, *SHAPE[1:])))
+    assert partner.dtype == np.int32
     assert sorted(partner.tolist()) == list(range(batch))
     assert all(partner != np.arange(batch))
 
 
 def test_an_image_alone_stays():
-    image = jnp.asarray(random_images(1, 4, 4, 1))
-    mixed = data.mix(KEY, image, mixup=1.0)
-    np.testing.assert_allclose(mixed.images, image, rtol=1e-6)
+    images = random_images(*SHAPE)
+    *_, mixed = mixups(KEY, images)
+    np.testing.assert_allclose(mixed.images, images[:1], rtol=1e-6)
 
 
 def test_cutmix_pastes_one_box_and_the_share_is_the_area_that_is_left():
@@ -90,8 +106,8 @@ def test_cutmix_pastes_one_box_and_the_share_is_the_area_that_is_left():
 
 
 def test_cutmix_pastes_from_the_partner():
-    images = random_images(4, 6, 6, 3)
-    mixed = data.mix(jax.random.key(1), jnp.asarray(images), cutmix=1.0)
+    images = random_images(*SHAPE)
+    mixed = mix(KEY, images, cutmix=1.0)
     result, other = np.asarray(mixed.images), images[np.asarray(mixed.partner)]
     kept = (result == images).all(3)
     pasted = (result == other).all(3)
@@ -99,7 +115,7 @@ def test_cutmix_pastes_from_the_partner():
     assert kept.any() and pasted.any()
 
 
-@pytest.mark.parametrize("alpha", [1e-3, 0.2, 1.0, 8.0])
+@pytest.mark.parametrize("alpha", [1e-3, 8.0])
 def test_the_share_of_mixup_is_beta_distributed(alpha):
     _, share = many(4000, 1, 1, mixup=alpha)
     assert share.dtype == np.float32
@@ -126,38 +142,37 @@ def test_with_both_on_each_batch_draws_one_with_equal_chance():
 
 
 def test_off_by_default():
-    images = jnp.asarray(random_images(3, 4, 4, 1))
-    mixed = data.mix(KEY, images)
+    images = random_images(*SHAPE)
+    mixed = mix(KEY, images)
     np.testing.assert_array_equal(mixed.images, images)
-    np.testing.assert_array_equal(mixed.share, np.ones(3, np.float32))
+    np.testing.assert_array_equal(mixed.share, np.ones(5, np.float32))
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_images_keep_their_dtype_and_shares_are_float32(dtype):
-    images = jnp.asarray(random_images(4, 3, 3, 1), dtype)
-    mixed = data.mix(KEY, images, mixup=1.0)
-    assert mixed.images.dtype == dtype
-    assert mixed.share.dtype == jnp.float32
-    wide = data.mix(KEY, images.astype(jnp.float32), mixup=1.0).images
-    np.testing.assert_array_equal(mixed.images, wide.astype(dtype))
+def test_images_keep_their_dtype_and_shares_are_float32():
+    images = random_images(*SHAPE)
+    *mixed, _ = mixups(KEY, images)
+    for dtype, found in zip(DTYPES, mixed, strict=True):
+        assert found.images.dtype == dtype
+        assert found.share.dtype == np.float32
+        wide, *_ = mixups(KEY, images.astype(dtype).astype(np.float32))
+        expected = np.asarray(wide.images).astype(dtype)
+        np.testing.assert_array_equal(found.images, expected)
 
 
 def test_the_key_decides():
-    images = jnp.asarray(random_images(4, 5, 5, 1))
-    once = data.mix(jax.random.key(1), images, mixup=1.0, cutmix=1.0)
-    again = data.mix(jax.random.key(1), images, mixup=1.0, cutmix=1.0)
-    other = data.mix(jax.random.key(2), images, mixup=1.0, cutmix=1.0)
+    images = random_images(*SHAPE)
+    once, again, other = (mixups(jax.random.key(seed), images)[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(once.images, again.images)
-    assert once.share[0] != other.share[0]
+    assert np.asarray(once.share)[0] != np.asarray(other.share)[0]
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 @pytest.mark.parametrize("alpha", [-0.1, float("inf"), float("nan")])
 def test_alpha_must_be_finite_and_not_negative(name, alpha):
     with pytest.raises(ValueError, match=f"`{name} >= 0`, got `{name}={alpha}`"):
-        data.mix(KEY, jnp.zeros((2, 2, 2, 1)), **{name: alpha})
+        data.mix(KEY, jax.device_put(np.zeros(SHAPE, np.float32)), **{name: alpha})
 
 
 def test_whole_numbers_are_refused(as_a_user):
     with pytest.raises(TypeError, match="`images.dtype=uint8`"):
-        data.mix(KEY, jnp.zeros((2, 2, 2, 1), jnp.uint8), mixup=1.0)
+        data.mix(KEY, jax.device_put(np.zeros(SHAPE, np.uint8)), mixup=1.0)

@@ -4,7 +4,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from hypersphere import experiments, training
+from hypersphere import experiments, training, viz
 from hypersphere.experiments.__main__ import main
 from hypersphere.training import _workdir
 
@@ -112,7 +112,9 @@ def finished(tmp_path_factory):
     ]
     said = []
     arguments = dict(out=folder / "out", workdir=folder / "runs", say=said.append)
-    files = experiments.run(jobs, **arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(viz, "draw", lambda folder: [])
+        files = experiments.run(jobs, **arguments)
     return folder, jobs, arguments, files, said
 
 

@@ -10,10 +10,12 @@ from flax import nnx
 from jax import lax
 
 from hypersphere import linen, nn, ops
+from tests import helpers
 from tests.linen import twins
 
 magnitudes = ops.magnitudes
-MASK = jnp.asarray(np.random.default_rng(3).random((3, 2, 4, 6)) > 0.3, jnp.float32)
+MASK = (np.random.default_rng(3).random((3, 2, 4, 6)) > 0.3).astype(np.float32)
+MASK = jax.device_put(MASK)
 
 
 def halved(*args, **kwargs):
@@ -43,18 +45,28 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("shape", "window", "options"), CASES.values(), ids=CASES)
-def test_is_the_twin_of_the_nnx_layer(draw, shape, window, options):
-    layer = nn.SphereConv(4, 6, window, rngs=nnx.Rngs(0), **options)
+WITH_GRADIENTS = ["as it comes", "circular", "groups", "mask", "bfloat16"]
+
+
+def filled(kind, **options):
+    return helpers.filled(lambda: kind(4, 6, (3, 2), **options, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_is_the_twin_of_the_nnx_layer(draw, case):
+    shape, window, options = CASES[case]
+    layer = helpers.filled(
+        lambda: nn.SphereConv(4, 6, window, rngs=nnx.Rngs(0), **options)
+    )
     twin = linen.SphereConv(6, window, **options)
-    twins.assert_twins(layer, twin, draw(shape), draw, eager=not options)
+    twins.assert_twins(layer, twin, draw(shape), gradients=case in WITH_GRADIENTS)
 
 
 @pytest.mark.parametrize("name", ["LearnableSigmoid", "SharpenedCosine"])
 def test_a_learned_similarity_is_that_of_the_twin(draw, name):
-    layer = nn.SphereConv(4, 6, (3, 2), similarity=getattr(nn, name), rngs=nnx.Rngs(0))
+    layer = filled(nn.SphereConv, similarity=getattr(nn, name))
     twin = linen.SphereConv(6, (3, 2), similarity=getattr(linen, name))
-    twins.assert_twins(layer, twin, draw(IMAGE), draw)
+    twins.assert_twins(layer, twin, draw(IMAGE), gradients=True)
 
 
 @pytest.mark.parametrize("use_running_average", [False, True])
@@ -67,65 +79,79 @@ def test_a_decoupled_convolution_is_the_twin(draw, magnitude, use_running_averag
         use_running_average=use_running_average,
         feature_group_count=2,
     )
-    layer = nn.DecoupledConv(4, 6, (3, 2), rngs=nnx.Rngs(0), **options)
+    layer = filled(nn.DecoupledConv, **options)
     if layer.radius is not None:
-        layer.mean[...], layer.count[...] = jnp.float32(2.5), jnp.int32(3)
+        layer.mean[...] = jax.device_put(np.float32(2.5))
+        layer.count[...] = jax.device_put(np.int32(3))
     twin = linen.DecoupledConv(6, (3, 2), **options)
-    twins.assert_twins(layer, twin, draw(IMAGE), draw)
+    twins.assert_twins(layer, twin, draw(IMAGE), gradients=True)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
 def test_the_running_mean_is_that_of_the_twin_and_can_be_handed_back(draw, momentum):
     options = dict(magnitude=magnitudes.Ball(), momentum=momentum)
-    layer = nn.DecoupledConv(4, 6, (3, 2), rngs=nnx.Rngs(0), **options)
+    layer = filled(nn.DecoupledConv, **options)
     twin = linen.DecoupledConv(6, (3, 2), **options)
-    variables = twins.variables_of(layer)
-    for step in range(3):
-        x = (step + 1) * draw(IMAGE)
-        ours, updates = twin.apply(variables, x, mutable="batch_stats")
-        twins.assert_same(ours, layer(x))
-        twins.assert_same(
-            updates["batch_stats"], twins.variables_of(layer)["batch_stats"]
-        )
-        variables = variables | updates
-    assert variables["batch_stats"]["count"] == 3
-    other = nn.DecoupledConv(4, 6, (3, 2), rngs=nnx.Rngs(1), **options)
-    for values in variables.values():
-        nnx.update(other, values)
-    other.eval()
     evaluated = twin.clone(use_running_average=True)
-    twins.assert_same(evaluated.apply(variables, x), other(x))
+
+    @jax.jit
+    def step(variables, x):
+        """Of the twins, in training and then, with what it has left, in evaluation."""
+        ours, updates = twin.apply(variables, x, mutable="batch_stats")
+        variables_then = variables | updates
+        mine = ours, variables_then, evaluated.apply(variables_then, x)
+        trained = twins.rebuilt(layer, variables)
+        theirs = trained(x)
+        held = twins.variables_of(trained)
+        other = twins.rebuilt(layer, variables_then)
+        other.eval()
+        return mine, (theirs, held, other(x))
+
+    variables = twins.variables_of(layer)
+    for size in (1, 2, 3):
+        ours, theirs = step(variables, size * np.asarray(draw(IMAGE)))
+        twins.assert_same(ours, theirs)
+        variables = ours[1]
+    assert int(variables["batch_stats"]["count"]) == 3
 
 
 def test_the_running_mean_stands_still_in_init_and_when_it_may_not_move(draw):
-    twin, x = linen.DecoupledConv(6, (3, 2)), draw(IMAGE)
-    variables = twin.init(jax.random.key(0), x)
-    nothing_yet = {"mean": jnp.zeros(()), "count": jnp.zeros((), jnp.int32)}
-    twins.assert_same(variables["batch_stats"], nothing_yet)
-    moved, _ = twin.apply(variables, x, mutable="batch_stats")
-    twins.assert_same(twin.apply(variables, x), moved)
+    twin = linen.DecoupledConv(6, (3, 2))
+
+    @jax.jit
+    def start(x):
+        variables = twin.init(jax.random.key(0), x)
+        moved, _ = twin.apply(variables, x, mutable="batch_stats")
+        return variables["batch_stats"], moved, twin.apply(variables, x)
+
+    stats, moved, still = start(draw(IMAGE))
+    twins.assert_same(stats, {"mean": np.float32(0), "count": np.int32(0)})
+    twins.assert_same(still, moved)
 
 
 def test_starts_from_the_kernel_of_flax(draw):
-    x, key = draw(IMAGE), jax.random.key(0)
-    flaxes = flax.linen.Conv(6, (3, 2)).init(key, x)["params"]
-    for layer in (linen.SphereConv, linen.DecoupledConv):
-        params = layer(6, (3, 2)).init(key, x)["params"]
-        np.testing.assert_array_equal(params["kernel"], flaxes["kernel"])
+    layers = flax.linen.Conv, linen.SphereConv, linen.DecoupledConv
+    start = lambda layer, x: layer(6, (3, 2)).init(jax.random.key(0), x)["params"]  # noqa: E731
+    starts = jax.jit(lambda x: [start(layer, x)["kernel"] for layer in layers])
+    flaxes, *ours = starts(draw(IMAGE))
+    for kernel in ours:
+        np.testing.assert_array_equal(kernel, flaxes)
 
 
 @pytest.mark.parametrize("layer", [linen.SphereConv, linen.DecoupledConv])
 def test_a_product_class_of_the_user_comes_first_and_survives_a_clone(draw, layer):
-    x, own = draw(IMAGE), dict(conv_general_dilated=halved)
+    variables = twins.variables_of(filled(getattr(nn, layer.__name__)))
     made = dict(conv_general_dilated_cls=lambda: halved, conv_general_dilated=None)
-    variables = layer(6, (3, 2)).init(jax.random.key(0), x)
-    plain = layer(6, (3, 2)).apply(variables, x)
-    expected = layer(6, (3, 2), **own).apply(variables, x)
+    both = made | {"conv_general_dilated": lax.conv_general_dilated}
+    of_options = lambda **options: layer(6, (3, 2), **options)  # noqa: E731
+    layers = [of_options(), of_options(conv_general_dilated=halved)]
+    for twin in (of_options(**made), of_options(**both)):
+        layers += [twin, twin.clone(), twin.clone().copy(name="copy")]
+    answers = jax.jit(lambda *arguments: [twin.apply(*arguments) for twin in layers])
+    plain, expected, *others = answers(variables, draw(IMAGE))
     assert not np.allclose(plain, expected)
-    for options in (made, made | {"conv_general_dilated": lax.conv_general_dilated}):
-        twin = layer(6, (3, 2), **options)
-        for one in (twin, twin.clone(), twin.clone().copy(name="copy")):
-            twins.assert_same(one.apply(variables, x), expected)
+    for answer in others:
+        twins.assert_same(answer, expected)
 
 
 def test_works_under_the_transformations_of_linen(draw):
@@ -146,14 +172,24 @@ def test_works_under_the_transformations_of_linen(draw):
             )
             return over(conv, x, None)[0]
 
-    x = draw(IMAGE)
-    variables = Stack(remat=False).init(jax.random.key(0), x)
+    make = lambda: nn.SphereConv(  # noqa: E731
+        4, 4, (3, 2), similarity=nn.LearnableSigmoid, rngs=nnx.Rngs(0)
+    )
+    params = twins.variables_of(helpers.filled(make))["params"]
+    x, variables = draw(IMAGE), {"params": {"conv": params}}
     conv = linen.SphereConv(4, (3, 2), similarity=linen.LearnableSigmoid)
-    expected = x
-    for _ in range(3):
-        expected = conv.apply({"params": variables["params"]["conv"]}, expected)
-    for remat in (False, True):
-        answer = Stack(remat=remat).apply(variables, x)
+    made = twins.init_shapes(Stack(remat=False), x)
+    assert twins.shapes(made) == twins.shapes(variables)
+
+    @jax.jit
+    def answers(variables, x):
+        expected = x
+        for _ in range(3):
+            expected = conv.apply({"params": variables["params"]["conv"]}, expected)
+        return expected, *(Stack(r).apply(variables, x) for r in (False, True))
+
+    expected, *others = answers(variables, x)
+    for answer in others:
         np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -186,7 +222,7 @@ def test_has_every_argument_of_flax_in_its_place_and_says_so(layer):
 @pytest.mark.parametrize("layer", [linen.SphereConv, linen.DecoupledConv])
 @pytest.mark.usefixtures("as_a_user")
 def test_wrong_arguments_are_refused_with_a_way_out(draw, layer):
-    make, x, key = functools.partial(layer, 6), draw(IMAGE), jax.random.key(0)
+    make, x = functools.partial(layer, 6), draw(IMAGE)
     who = f"`{layer.__name__}` needs "
     with pytest.raises(TypeError, match=who + "`kernel_size` as a tuple"):
         make(3)
@@ -197,12 +233,12 @@ def test_wrong_arguments_are_refused_with_a_way_out(draw, layer):
     with pytest.raises(TypeError, match=who + "a callable `similarity`.*linen.Learn"):
         make((3, 2), similarity="cosine")
     with pytest.raises(ValueError, match=who + ".*`in_features=4`, `out_features=6`"):
-        make((3, 2), feature_group_count=4).init(key, x)
+        twins.init_shapes(make((3, 2), feature_group_count=4), x)
     for groups in (1, 2):
         twin = make((3, 2), feature_group_count=groups)
-        variables = twin.init(key, x)
+        variables = twins.init_shapes(twin, x)
         with pytest.raises(ValueError, match=who + ".*and `in_features=4`"):
-            twin.apply(variables, x[..., :2])
+            jax.eval_shape(twin.apply, variables, np.asarray(x)[..., :2])
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -6,6 +6,7 @@ from flax import nnx
 from jax import lax
 
 from hypersphere import linen, nn, ops
+from tests import helpers
 from tests.linen import twins
 
 
@@ -24,37 +25,42 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("shape", "options"), CASES.values(), ids=CASES)
-def test_is_the_twin_of_the_nnx_layer(draw, shape, options):
-    layer = nn.SphereLinear(5, 4, rngs=nnx.Rngs(0), **options)
+def filled(kind, **options):
+    return helpers.filled(lambda: kind(5, 4, **options, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_is_the_twin_of_the_nnx_layer(draw, case):
+    shape, options = CASES[case]
+    layer = filled(nn.SphereLinear, **options)
     twin = linen.SphereDense(4, **options)
-    twins.assert_twins(layer, twin, draw(shape), draw, eager=not options)
+    gradients = case in ("as it comes", "bfloat16")
+    twins.assert_twins(layer, twin, draw(shape), gradients=gradients)
 
 
 def test_a_learned_similarity_is_that_of_the_twin(draw):
-    layer = nn.SphereLinear(5, 4, similarity=nn.LearnableSigmoid, rngs=nnx.Rngs(0))
+    layer = filled(nn.SphereLinear, similarity=nn.LearnableSigmoid)
     twin = linen.SphereDense(4, similarity=linen.LearnableSigmoid)
-    twins.assert_twins(layer, twin, draw((3, 5)), draw)
+    twins.assert_twins(layer, twin, draw((3, 5)), gradients=True)
 
 
 def test_a_product_class_of_the_user_comes_first(draw):
-    x = draw((3, 5))
-    twin = linen.SphereDense(4, dot_general=halved)
-    variables = twin.init(jax.random.key(0), x)
-    made = linen.SphereDense(
-        4, dot_general=lax.dot_general, dot_general_cls=lambda: halved
-    )
-    twins.assert_same(made.apply(variables, x), twin.apply(variables, x))
-    assert not np.allclose(
-        made.apply(variables, x), linen.SphereDense(4).apply(variables, x)
-    )
+    variables = twins.variables_of(filled(nn.SphereLinear))
+    made = dict(dot_general=lax.dot_general, dot_general_cls=lambda: halved)
+    options = {}, dict(dot_general=halved), made
+    layers = [linen.SphereDense(4, **each) for each in options]
+    answers = jax.jit(lambda *arguments: [twin.apply(*arguments) for twin in layers])
+    plain, expected, answer = answers(variables, draw((3, 5)))
+    twins.assert_same(answer, expected)
+    assert not np.allclose(answer, plain)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_the_head_is_the_twin_of_the_nnx_head(draw, dtype):
-    layer = nn.AngularHead(5, 4, eps=0.1, param_dtype=dtype, rngs=nnx.Rngs(0))
+    layer = filled(nn.AngularHead, eps=0.1, param_dtype=dtype)
     twin = linen.AngularHead(4, eps=0.1, param_dtype=dtype)
-    twins.assert_twins(layer, twin, draw((2, 3, 5)).astype(dtype), draw)
+    x = np.asarray(draw((2, 3, 5))).astype(dtype)
+    twins.assert_twins(layer, twin, x, gradients=True)
 
 
 @pytest.mark.parametrize("layer", [linen.SphereDense, linen.AngularHead])
@@ -63,10 +69,10 @@ def test_wrong_arguments_are_refused_with_a_way_out(draw, layer):
     who = f"`{layer.__name__}` needs "
     with pytest.raises(ValueError, match=who + "a finite `eps > 0`, got `eps=-1"):
         layer(4, eps=-1.0)
-    x = draw((3, 5))
-    variables = layer(4).init(jax.random.key(0), x)
+    x = np.asarray(draw((3, 5)))
+    variables = twins.init_shapes(layer(4), x)
     with pytest.raises(ValueError, match=who + ".*and `in_features=5`"):
-        layer(4).apply(variables, x[:, :3])
+        jax.eval_shape(layer(4).apply, variables, x[:, :3])
 
 
 @pytest.mark.usefixtures("as_a_user")

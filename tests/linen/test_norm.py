@@ -7,10 +7,12 @@ from flax import nnx
 from jax import lax
 
 from hypersphere import linen, nn, ops
+from tests import helpers
 from tests.linen import twins
 
 IMAGE = (2, 6, 5, 4)
-MASK = jnp.asarray(np.random.default_rng(3).random((3, 2, 4, 6)) > 0.3, jnp.float32)
+MASK = (np.random.default_rng(3).random((3, 2, 4, 6)) > 0.3).astype(np.float32)
+MASK = jax.device_put(MASK)
 
 
 def halved(*args, **kwargs):
@@ -30,21 +32,29 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("conv", "norm"), CASES.values(), ids=CASES)
-def test_is_the_twin_of_the_nnx_layer(draw, conv, norm):
-    eager, conv = not (conv or norm), dict(use_bias=False, **conv)
-    layer = nn.SphereNorm(nnx.Conv(4, 6, (3, 2), rngs=nnx.Rngs(0), **conv), **norm)
+WITHOUT_GRADIENTS = ["scale only", "shift only"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_is_the_twin_of_the_nnx_layer(draw, case):
+    conv, norm = CASES[case]
+    conv = dict(use_bias=False, **conv)
+    make = lambda: nnx.Conv(4, 6, (3, 2), rngs=nnx.Rngs(0), **conv)  # noqa: E731
+    layer = helpers.filled(lambda: nn.SphereNorm(make(), **norm))
     twin = linen.SphereNorm(flax.linen.Conv(6, (3, 2), **conv), **norm)
-    twins.assert_twins(layer, twin, draw(IMAGE), draw, eager=eager)
+    gradients = case not in WITHOUT_GRADIENTS
+    twins.assert_twins(layer, twin, draw(IMAGE), gradients=gradients)
 
 
 @pytest.mark.parametrize("name", ["LearnableSigmoid", "SharpenedCosine"])
 def test_a_dense_layer_with_a_learned_similarity_is_the_twin(draw, name):
-    linear = nnx.Linear(5, 4, use_bias=False, rngs=nnx.Rngs(0))
-    layer = nn.SphereNorm(linear, similarity=getattr(nn, name))
+    make = lambda: nnx.Linear(5, 4, use_bias=False, rngs=nnx.Rngs(0))  # noqa: E731
+    layer = helpers.filled(
+        lambda: nn.SphereNorm(make(), similarity=getattr(nn, name), rngs=nnx.Rngs(0))
+    )
     dense = flax.linen.Dense(4, use_bias=False)
     twin = linen.SphereNorm(dense, similarity=getattr(linen, name))
-    twins.assert_twins(layer, twin, draw((3, 5)), draw)
+    twins.assert_twins(layer, twin, draw((3, 5)), gradients=True)
 
 
 class Wrapping(flax.linen.Module):
@@ -57,15 +67,21 @@ class Wrapping(flax.linen.Module):
 
 
 def test_the_wrapped_layer_is_not_changed_and_may_belong_to_another(draw):
-    x = draw(IMAGE)
-    variables = Wrapping().init(jax.random.key(0), x)
-    kernel = variables["params"]["Conv_0"]
-    assert set(variables["params"]) == {"Conv_0", "SphereNorm_0"}
-    normalized, plain = Wrapping().apply(variables, x)
     conv = flax.linen.Conv(6, (3, 2), use_bias=False)
-    twins.assert_same(plain, conv.apply({"params": kernel}, x))
-    params = variables["params"]["SphereNorm_0"] | {"layer": kernel}
-    twins.assert_same(normalized, linen.SphereNorm(conv).apply({"params": params}, x))
+
+    @jax.jit
+    def answers(x):
+        both, variables = Wrapping().init_with_output(jax.random.key(0), x)
+        assert set(variables["params"]) == {"Conv_0", "SphereNorm_0"}
+        kernel = variables["params"]["Conv_0"]
+        params = variables["params"]["SphereNorm_0"] | {"layer": kernel}
+        normalized = linen.SphereNorm(conv).apply({"params": params}, x)
+        plain = conv.apply({"params": kernel}, x)
+        return both, Wrapping().apply(variables, x), (normalized, plain)
+
+    at_init, later, expected = answers(draw(IMAGE))
+    twins.assert_same(later, expected)
+    twins.assert_same(at_init, expected)
 
 
 @pytest.mark.usefixtures("as_a_user")
@@ -79,7 +95,7 @@ def test_wrong_arguments_are_refused_with_a_way_out(draw):
         linen.SphereNorm(dense, eps=0.0)
     with pytest.raises(TypeError, match="`SphereNorm` needs a callable `similarity`"):
         linen.SphereNorm(dense, similarity=1.0)
-    norm, x = linen.SphereNorm(dense), draw((3, 5))
-    variables = norm.init(jax.random.key(0), x)
+    norm, x = linen.SphereNorm(dense), np.asarray(draw((3, 5)))
+    variables = twins.init_shapes(norm, x)
     with pytest.raises(ValueError, match="`SphereNorm` needs .*and `in_features=5`"):
-        norm.apply(variables, x[:, :3])
+        jax.eval_shape(norm.apply, variables, x[:, :3])

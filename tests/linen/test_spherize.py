@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from hypersphere import linen, ops
+from tests.linen import twins
 
 
 class MnistNet(flax.linen.Module):
@@ -35,43 +36,57 @@ def images(draw):
     return draw((6, 8, 8, 1))
 
 
-@functools.cache
-def start():
-    return jax.jit(MnistNet().init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+def intercepted(interceptor, apply, *arguments):
+    with flax.linen.intercept_methods(interceptor):
+        return apply(*arguments)
 
 
-def answer(model, variables, x, interceptor=None):
-    def apply(variables, x):
-        if interceptor is None:
-            return model.apply(variables, x)
-        with flax.linen.intercept_methods(interceptor):
-            return model.apply(variables, x)
-
-    return jax.jit(apply)(variables, x)
+def answers(pair, variables, x, interceptor):
+    """Of the first of two models under an interceptor, and of the second."""
+    one, other = pair
+    return jax.jit(
+        lambda *arguments: (
+            intercepted(interceptor, one.apply, *arguments),
+            other.apply(*arguments),
+        )
+    )(variables, x)
 
 
 def test_answers_as_the_spherical_layers_on_the_same_parameters(images):
+    model = MnistNet()
     twin = MnistNet(conv=linen.SphereConv, dense=linen.SphereDense)
     where = lambda path, layer: path != ("Dense_1",)  # noqa: E731
     interceptor = linen.spherize(where=where)
-    actual = answer(MnistNet(), start(), images, interceptor)
-    np.testing.assert_array_equal(actual, answer(twin, start(), images))
+    variables = twins.drawn(model, images)
+    actual, expected = answers((model, twin), variables, images, interceptor)
+    np.testing.assert_array_equal(actual, expected)
     assert interceptor.paths == PATHS[:3]
 
 
 def test_the_model_is_plain_again_afterwards_even_after_an_error(images):
-    model = MnistNet()
-    before = answer(model, start(), images)
-    assert not np.allclose(answer(model, start(), images, linen.spherize()), before)
-    with pytest.raises(Exception, match="shape"):
-        answer(model, start(), images[:, :4], linen.spherize())
-    np.testing.assert_array_equal(answer(model, start(), images), before)
+    apply = MnistNet().apply
+
+    @jax.jit
+    def respond(variables, x):
+        before = apply(variables, x)
+        spherical = intercepted(linen.spherize(), apply, variables, x)
+        with pytest.raises(Exception, match="shape"):
+            intercepted(linen.spherize(), apply, variables, x[:, :4])
+        return before, spherical, apply(variables, x)
+
+    before, spherical, after = respond(twins.drawn(MnistNet(), images), images)
+    assert not np.allclose(spherical, before)
+    np.testing.assert_array_equal(after, before)
 
 
 def test_init_makes_the_plain_models_parameters(images):
-    with flax.linen.intercept_methods(linen.spherize()):
-        variables = jax.jit(MnistNet().init)(jax.random.key(0), images)
-    jax.tree.map(np.testing.assert_array_equal, variables, start())
+    @jax.jit
+    def start(x):
+        init, key = MnistNet().init, jax.random.key(0)
+        return init(key, x), intercepted(linen.spherize(), init, key, x)
+
+    plain, actual = start(images)
+    jax.tree.map(np.testing.assert_array_equal, actual, plain)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +102,13 @@ def test_init_makes_the_plain_models_parameters(images):
 def test_where_selects_the_layers(where, expected, images):
     where = list(where) if isinstance(where, tuple) else where
     interceptor = linen.spherize(where=where)
-    with flax.linen.intercept_methods(interceptor):
-        jax.eval_shape(MnistNet().apply, start(), images)
+    variables = twins.init_shapes(MnistNet(), images)
+    apply = functools.partial(intercepted, interceptor, MnistNet().apply)
+    jax.eval_shape(apply, variables, images)
     assert interceptor.paths == expected
 
 
-MASK = jnp.tril(jnp.ones((3, 3, 2, 4)))
+MASK = jax.device_put(np.tril(np.ones((3, 3, 2, 4), np.float32)))
 PRODUCT = functools.partial(lax.conv_general_dilated)
 LAYERS = {
     "mask": dict(padding="CIRCULAR", feature_group_count=2, mask=MASK),
@@ -106,10 +122,10 @@ def test_a_single_layer_keeps_its_settings(arguments, draw):
     chosen = dict(similarity=ops.Linear(), eps=0.1)
     x = draw((2, 6, 6, 4))
     plain = flax.linen.Conv(4, (3, 3), **arguments)
-    variables = jax.jit(plain.init)(jax.random.key(0), x)
     twin = linen.SphereConv(4, (3, 3), **arguments, **chosen)
-    actual = answer(plain, variables, x, linen.spherize(**chosen))
-    np.testing.assert_array_equal(actual, answer(twin, variables, x))
+    interceptor = linen.spherize(**chosen)
+    actual, expected = answers((plain, twin), twins.drawn(plain, x), x, interceptor)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_what_is_spherical_already_or_of_another_class_is_left(draw):
@@ -122,33 +138,35 @@ def test_what_is_spherical_already_or_of_another_class_is_left(draw):
         [linen.SphereConv(4, (2, 2)), linen.SphereNorm(conv), Special(4)]
         + [linen.SphereDense(4), flax.linen.DenseGeneral(4)]
     )
-    variables = jax.jit(model.init)(jax.random.key(0), x)
     interceptor = linen.spherize(similarity=ops.Linear())
-    actual = answer(model, variables, x, interceptor)
-    np.testing.assert_array_equal(actual, answer(model, variables, x))
+    variables = twins.drawn(model, x)
+    actual, expected = answers((model, model), variables, x, interceptor)
+    np.testing.assert_array_equal(actual, expected)
     assert interceptor.paths == []
 
 
 def test_a_model_trains_under_it(images):
-    labels, optimizer = jnp.arange(6) % 3, optax.adam(1e-2)
+    labels, optimizer = np.arange(6) % 3, optax.adam(1e-2)
+
+    interceptor = linen.spherize(where="[!D]*")
 
     def loss(params):
-        with flax.linen.intercept_methods(linen.spherize(where="[!D]*")):
-            logits = MnistNet().apply({"params": params}, images)
+        logits = intercepted(interceptor, MnistNet().apply, {"params": params}, images)
         losses = optax.softmax_cross_entropy_with_integer_labels
         return losses(logits, labels).mean()
 
-    @jax.jit
-    def step(params, state):
+    def step(carry, _):
+        params, state = carry
         value, grads = jax.value_and_grad(loss)(params)
         updates, state = optimizer.update(grads, state)
-        return optax.apply_updates(params, updates), state, value
+        return (optax.apply_updates(params, updates), state), value
 
-    params = start()["params"]
-    state, values = optimizer.init(params), []
-    for _ in range(20):
-        params, state, value = step(params, state)
-        values.append(float(value))
+    @jax.jit
+    def train(params):
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=20)[1]
+
+    values = np.asarray(train(twins.drawn(MnistNet(), images)["params"]))
+    assert interceptor.paths == PATHS[:2]
     assert values[-1] < 0.8 * values[0]
 
 

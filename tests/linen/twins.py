@@ -14,11 +14,29 @@ def variables_of(layer):
     return {collection: values for collection, values in held.items() if values}
 
 
-def give_values(layer, draw):
-    """Moves the parameters of an NNX layer away from where they start."""
-    params = nnx.to_pure_dict(nnx.state(layer, nnx.Param))
-    moved = jax.tree.map(lambda a: (a + 0.3 * draw(a.shape)).astype(a.dtype), params)
-    nnx.update(layer, moved)
+def rebuilt(layer, variables):
+    """A copy of an NNX layer that holds the values of its Linen twin."""
+    copy = nnx.clone(layer)
+    for values in variables.values():
+        nnx.update(copy, values)
+    return copy
+
+
+def init_shapes(twin, x):
+    """What `init` would make, without values."""
+    return jax.eval_shape(lambda x: twin.init(jax.random.key(0), x), x)
+
+
+def drawn(twin, x):
+    """Variables drawn by NumPy, with kernels that keep activations at about one."""
+    draw = np.random.default_rng(20171103)
+
+    def fill(leaf):
+        size = np.sqrt(2 * leaf.shape[-1] / leaf.size) if leaf.ndim > 1 else 0.1
+        noise = draw.standard_normal(leaf.shape)
+        return jax.device_put((size * noise).astype(leaf.dtype))
+
+    return jax.tree.map(fill, init_shapes(twin, x))
 
 
 def assert_same(ours, theirs):
@@ -34,7 +52,7 @@ def shapes(tree):
 
 
 def differentiated(respond):
-    """Answers and gradients of `respond(variables, x)`, compiled."""
+    """Gradients and answers of `respond(variables, x)`."""
 
     def loss(params, x, rest):
         answers = respond({"params": params, **rest}, x)
@@ -43,26 +61,25 @@ def differentiated(respond):
         ]
         return jnp.sum(jnp.stack(waves)), answers
 
-    return jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
+    slopes = jax.grad(loss, argnums=(0, 1), has_aux=True)
+
+    def respond_too(variables, x):
+        rest = {k: v for k, v in variables.items() if k != "params"}
+        return slopes(variables["params"], x, rest)
+
+    return respond_too
 
 
-def assert_twins(layer, twin, x, draw, *, eager=False):
-    """Equal parameter trees, and compiled answers and gradients; eager answers too."""
-    give_values(layer, draw)
+def assert_twins(layer, twin, x, *, gradients=False):
+    """Equal parameter trees and compiled answers, and gradients where asked for."""
     variables = variables_of(layer)
-    assert shapes(jax.eval_shape(twin.init, jax.random.key(0), x)) == shapes(variables)
-    if eager:
-        assert_same(twin.apply(variables, x), layer(x))
-    graphdef = nnx.graphdef(layer)
-    rest = {k: v for k, v in variables.items() if k != "params"}
-
-    def respond(variables, x):
-        merged = nnx.clone(nnx.merge(graphdef, nnx.state(layer)))
-        for values in variables.values():
-            nnx.update(merged, values)
-        return merged(x)
-
-    arguments = (variables["params"], x, rest)
-    ours = differentiated(twin.apply)(*arguments)
-    assert_same(ours, differentiated(respond)(*arguments))
-    assert all(np.any(g) for g in jax.tree.leaves(ours[0]))
+    assert shapes(init_shapes(twin, x)) == shapes(variables)
+    pair = [twin.apply, lambda variables, x: rebuilt(layer, variables)(x)]
+    if gradients:
+        pair = list(map(differentiated, pair))
+    # One program: what the two have in common, which should be all, is compiled once.
+    both = jax.jit(lambda *arguments: [respond(*arguments) for respond in pair])
+    ours, theirs = both(variables, x)
+    assert_same(ours, theirs)
+    if gradients:
+        assert all(np.asarray(g).any() for g in jax.tree.leaves(ours[0]))

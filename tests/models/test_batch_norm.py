@@ -1,26 +1,38 @@
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from hypersphere import models
 
-DECAY = 0.9
+DECAY, EPSILON = 0.9, 1e-3
+KINDS = ["flax", "zero", "debiased"]
 
 
-def averages_after(kind, batches, **arguments):
-    norm = models.BatchNorm(
-        2, averages=kind, momentum=DECAY, rngs=nnx.Rngs(0), **arguments
-    )
-    for batch in batches:
-        norm(batch)
-    return norm
+@functools.cache
+def steps(make):
+    """What a layer holds after some batches, then its evaluation of the first."""
+
+    @jax.jit
+    def run(batches):
+        norm = make(2, momentum=DECAY, epsilon=EPSILON, rngs=nnx.Rngs(0))
+        for batch in batches:
+            norm(batch)
+        trained = norm.mean[...], norm.var[...], nnx.to_pure_dict(nnx.state(norm))
+        norm.eval()
+        return *trained, norm(batches[0]), nnx.to_pure_dict(nnx.state(norm))
+
+    return run
+
+
+LAYERS = {kind: functools.partial(models.BatchNorm, averages=kind) for kind in KINDS}
 
 
 @pytest.fixture
 def batches(draw):
-    return [draw((16, 2)) * 3 + 5 for _ in range(4)]
+    return [np.asarray(draw((16, 2))) * 3 + 5 for _ in range(4)]
 
 
 def exponential_average(values, start):
@@ -40,30 +52,24 @@ def test_averages_begin_as_said(batches):
     }
     truth["debiased"] = tuple(value / filled for value in truth["zero"])
     for kind, (mean, variance) in truth.items():
-        norm = averages_after(kind, batches)
-        np.testing.assert_allclose(norm.mean[...], mean, rtol=1e-5)
-        np.testing.assert_allclose(norm.var[...], variance, rtol=1e-4)
+        ours = steps(LAYERS[kind])(batches)
+        np.testing.assert_allclose(ours[0], mean, rtol=1e-5)
+        np.testing.assert_allclose(ours[1], variance, rtol=1e-4)
 
 
 def test_flax_averages_are_flax(batches):
-    flax_norm = nnx.BatchNorm(2, momentum=DECAY, rngs=nnx.Rngs(0))
-    for batch in batches:
-        flax_norm(batch)
-    ours = averages_after("flax", batches)
-    np.testing.assert_array_equal(ours.mean[...], flax_norm.mean[...])
-    np.testing.assert_array_equal(ours.var[...], flax_norm.var[...])
+    mean, var, *_ = steps(LAYERS["flax"])(batches)
+    flaxes_mean, flaxes_var, *_ = steps(nnx.BatchNorm)(batches)
+    np.testing.assert_array_equal(mean, flaxes_mean)
+    np.testing.assert_array_equal(var, flaxes_var)
 
 
-@pytest.mark.parametrize("kind", ["flax", "zero", "debiased"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_evaluation_uses_the_averages_and_leaves_them(batches, kind):
-    norm = averages_after(kind, batches, epsilon=1e-3)
-    before = jax.tree.map(jnp.copy, nnx.state(norm))
-    norm.eval()
-    y = norm(batches[0])
-    mean, var = np.asarray(norm.mean[...]), np.asarray(norm.var[...])
-    truth = (np.asarray(batches[0]) - mean) / np.sqrt(var + 1e-3)
+    mean, var, before, y, after = steps(LAYERS[kind])(batches)
+    truth = (batches[0] - np.asarray(mean)) / np.sqrt(np.asarray(var) + EPSILON)
     np.testing.assert_allclose(y, truth, rtol=1e-4, atol=1e-5)
-    jax.tree.map(np.testing.assert_array_equal, nnx.state(norm), before)
+    jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
 def test_unknown_averages_are_refused(as_a_user):

@@ -1,10 +1,12 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from hypersphere import models, nn, ops
 from hypersphere.models import _decoupled_resnet, _layers
+from tests import helpers
 from tests.models.sizes import IMAGENET, count
 
 DecoupledResNet = models.DecoupledResNet
@@ -53,18 +55,29 @@ def test_the_convolution_is_a_choice(arguments, kind):
 
 
 def test_units_have_one_activation_inside_and_none_after_the_addition(draw):
-    choices = _layers.Choices(
-        who="test", activation=models.PReLU, magnitude=TANH, rngs=nnx.Rngs(0)
-    )
-    unit = _decoupled_resnet._make_unit(4, choices)
+    def make():
+        choices = _layers.Choices(
+            who="test", activation=models.PReLU, magnitude=TANH, rngs=nnx.Rngs(0)
+        )
+        return _decoupled_resnet._make_unit(4, choices)
+
+    unit = helpers.filled(make)
     assert (unit.last, unit.shortcut, unit.entry) == (None, None, None)
-    x = draw((2, 4, 4, 4))
     first, second = unit.layers
-    inside = jax.nn.relu(first.norm(first.conv(x)))  # slopes start at 0
-    truth = x + second.norm(second.conv(inside))
-    np.testing.assert_allclose(unit(x), truth, rtol=1e-5, atol=1e-5)
     assert isinstance(first.activation, models.PReLU) and second.activation is None
-    assert float(truth.min()) < -0.1
+    graphdef, state = nnx.split(unit)
+
+    @jax.jit
+    def both(state, x):
+        first, second = nnx.merge(graphdef, state).layers
+        y = first.norm(first.conv(x))
+        inside = jnp.where(y > 0, y, y * first.activation.slope[...][None, None, None])
+        truth = x + second.norm(second.conv(inside))
+        return nnx.merge(graphdef, state)(x), truth
+
+    answer, truth = both(state, draw((2, 4, 4, 4)))
+    np.testing.assert_allclose(answer, truth, rtol=1e-5, atol=1e-5)
+    assert np.min(truth) < -0.1
 
 
 @pytest.mark.parametrize(

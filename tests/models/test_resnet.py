@@ -1,16 +1,20 @@
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from hypersphere import models, nn, ops
 from hypersphere.models import _resnet
-from tests import reference
+from tests import helpers, reference
 from tests.models.sizes import IMAGENET, count, shapes
 
 ResNet = models.ResNet
 BASIC = _resnet._Plan((16, 16, 32, 64), (1, 2, 1))
 BOTTLENECK = BASIC._replace(is_bottleneck=True)
+
+
+def filled(**arguments):
+    return helpers.filled(lambda: ResNet(**arguments, rngs=nnx.Rngs(0)))
 
 
 @pytest.mark.parametrize(
@@ -72,13 +76,15 @@ def test_the_stride_of_a_bottleneck_is_on_its_3x3():
 
 def test_twelve_units_keep_their_order_through_a_pure_dictionary(monkeypatch):
     monkeypatch.setitem(_resnet._PLANS, 1, BASIC._replace(units=(12, 1, 1)))
-    net = ResNet(depth=1, width=1 / 16, image_size=4, rngs=nnx.Rngs(0))
+    net = filled(depth=1, width=1 / 16, image_size=4)
     graph, params, rest = nnx.split(net, nnx.Param, ...)
     for index, unit in enumerate(net.stages[0]):
-        unit.layers[0].norm.bias[...] = jnp.full((1,), index, jnp.float32)
+        bias = jax.device_put(np.full(1, index, np.float32))
+        unit.layers[0].norm.bias[...] = bias
     pure = nnx.to_pure_dict(nnx.state(net, nnx.Param))
     merged = nnx.merge(graph, pure, rest)
-    order = [float(unit.layers[0].norm.bias[...][0]) for unit in merged.stages[0]]
+    biases = [unit.layers[0].norm.bias[...] for unit in merged.stages[0]]
+    order = [np.asarray(bias)[0] for bias in biases]
     assert order == list(range(12))
 
 
@@ -168,11 +174,10 @@ def max_pool(x):
 def assert_is_as_naive(net, images, **arguments):
     draw = np.random.default_rng(7)
     for _, leaf in nnx.to_flat_state(nnx.state(net, nnx.Param)):  # no ones, no zeros
-        leaf[...] = leaf[...] + jnp.asarray(
-            draw.normal(0, 0.3, leaf.shape), jnp.float32
-        )
+        moved = np.asarray(leaf[...]) + draw.normal(0, 0.3, leaf.shape)
+        leaf[...] = jax.device_put(moved.astype(np.float32))
     truth = Naive(net, **arguments).scores(images)
-    ours = nnx.jit(lambda net, images: net(images))(net, images)
+    ours = helpers.respond(net, images)
     np.testing.assert_allclose(ours, truth, rtol=1e-3, atol=1e-3 * np.abs(truth).max())
 
 
@@ -190,7 +195,7 @@ def test_units_are_those_of_the_papers(
     draw, monkeypatch, plan, shortcut, before, similarity
 ):
     monkeypatch.setitem(_resnet._PLANS, 1, plan)
-    net = ResNet(
+    net = filled(
         depth=1,
         width=1 / 8,
         image_size=8,
@@ -198,7 +203,6 @@ def test_units_are_those_of_the_papers(
         shortcut=shortcut,
         pre_activation=before,
         similarity=similarity,
-        rngs=nnx.Rngs(0),
     )
     assert_is_as_naive(
         net, draw((3, 8, 8, 3)), is_cosine=similarity is not None, before=before
@@ -209,13 +213,12 @@ def test_units_are_those_of_the_papers(
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("depth", [18, 20])
 def test_whole_networks_are_those_of_the_papers(draw, depth, before):
-    net = ResNet(
+    net = filled(
         depth=depth,
         width=1 / 16,
         image_size=32,
         num_classes=3,
         pre_activation=before,
-        rngs=nnx.Rngs(0),
     )
     assert_is_as_naive(net, draw((3, 32, 32, 3)), is_cosine=True, before=before)
 

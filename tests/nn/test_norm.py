@@ -13,13 +13,8 @@ SHIFT = reference.normal(4, seed=8)
 
 
 def draw(key, shape, dtype):
-    return jnp.asarray(reference.normal(*shape, seed=len(shape)), dtype)
-
-
-def respond(layer, x):
-    """The layer's answer, compiled once instead of operation by operation."""
-    graphdef, state = nnx.split(layer)
-    return jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))(state, x)
+    noise = reference.normal(*shape, seed=len(shape))
+    return jax.device_put(noise.astype(dtype))
 
 
 def make_conv(**arguments):
@@ -35,11 +30,12 @@ def make_linear(**arguments):
 def normalize(layer, **arguments):
     """A SphereNorm in the middle of training: scale and shift have moved."""
     norm = nn.SphereNorm(layer, **arguments)
-    norm.scale[...], norm.bias[...] = jnp.asarray(SCALE), jnp.asarray(SHIFT)
+    norm.scale[...], norm.bias[...] = map(jax.device_put, (SCALE, SHIFT))
     return norm
 
 
-MASK = jnp.asarray(reference.normal(3, 2, 4, 4, seed=1) > 0, jnp.float32)
+MASK = (reference.normal(3, 2, 4, 4, seed=1) > 0).astype(np.float32)
+MASK = jax.device_put(MASK)
 CASES = {
     "as it comes": (dict(), dict()),
     "groups": (dict(feature_group_count=2), dict(groups=2)),
@@ -61,7 +57,7 @@ def test_is_scale_times_response_plus_shift_for_a_convolution(options, truth):
     norm = normalize(make_conv(**options), similarity=ops.Linear())
     kernel = norm.layer.kernel[...]
     truth = reference.sphere_conv(x, kernel, reference.linear, **truth)
-    helpers.assert_close(respond(norm, x), SCALE * truth + SHIFT)
+    helpers.assert_close(helpers.respond(norm, x), SCALE * truth + SHIFT)
 
 
 def test_circular_padding_counts_the_pixels_that_come_round():
@@ -69,7 +65,7 @@ def test_circular_padding_counts_the_pixels_that_come_round():
     norm = normalize(make_conv(padding="CIRCULAR"))
     around = np.pad(x, [(0, 0), (1, 1), (0, 1), (0, 0)], "wrap")
     truth = reference.sphere_conv(around, norm.layer.kernel[...], padding="VALID")
-    helpers.assert_close(respond(norm, x), SCALE * truth + SHIFT)
+    helpers.assert_close(helpers.respond(norm, x), SCALE * truth + SHIFT)
 
 
 @pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
@@ -80,7 +76,7 @@ def test_is_scale_times_response_plus_shift_for_a_dense_layer(batch):
     pixels = x.reshape(-1, 1, 1, 5)
     truth = reference.sphere_conv(pixels, kernel, reference.linear, eps=0.5)
     truth = SCALE * truth.reshape(*batch, 4) + SHIFT
-    helpers.assert_close(respond(norm, x), truth)
+    helpers.assert_close(helpers.respond(norm, x), truth)
 
 
 @pytest.mark.parametrize("batch", [(), (2, 3)], ids=str)
@@ -89,7 +85,7 @@ def test_takes_any_number_of_batch_dimensions(batch):
     norm = normalize(make_conv())
     truth = reference.sphere_conv(x.reshape(-1, 5, 6, 4), norm.layer.kernel[...])
     truth = (SCALE * truth + SHIFT).reshape(*batch, 5, 6, 4)
-    helpers.assert_close(respond(norm, x), truth)
+    helpers.assert_close(helpers.respond(norm, x), truth)
 
 
 @pytest.mark.parametrize("options", [{}, {"mask": MASK}, {"padding": "CIRCULAR"}])
@@ -100,14 +96,15 @@ def test_starts_as_the_spherical_layer_with_the_same_kernel(options):
         4, 4, (3, 2), use_bias=False, kernel_init=draw, rngs=nnx.Rngs(0), **options
     )
     np.testing.assert_array_equal(norm.layer.kernel[...], conv.kernel[...])
-    np.testing.assert_array_equal(respond(norm, x), respond(conv, x))
+    answers = jax.jit(lambda x: (norm(x), conv(x)))
+    np.testing.assert_array_equal(*answers(x))
 
 
 def test_the_wrapped_layer_is_never_written_to():
     x = reference.normal(2, 5, 6, 4)
     conv = make_conv()
     attributes = dict(vars(conv))
-    kernel, answer = np.array(conv.kernel[...]), np.array(respond(conv, x))
+    kernel, answer = np.array(conv.kernel[...]), np.array(helpers.respond(conv, x))
     norm = nn.SphereNorm(conv, similarity=nn.LearnableSigmoid)
     jax.jit(lambda x: norm(x))(x)  # `norm` itself is called, not a copy
     assert norm.layer is conv
@@ -115,7 +112,7 @@ def test_the_wrapped_layer_is_never_written_to():
         attributes, True
     )
     np.testing.assert_array_equal(conv.kernel[...], kernel)
-    np.testing.assert_array_equal(respond(conv, x), answer)
+    np.testing.assert_array_equal(helpers.respond(conv, x), answer)
 
 
 def paths(params):
@@ -154,8 +151,8 @@ def test_scale_and_shift_are_optional(use_scale, use_bias):
     norm = nn.SphereNorm(make_linear(), use_scale=use_scale, use_bias=use_bias)
     expected = ["layer.kernel", *["scale"] * use_scale, *["bias"] * use_bias]
     assert paths(nnx.state(norm, nnx.Param)) == set(expected)
-    truth = respond(nn.SphereNorm(make_linear()), x)
-    np.testing.assert_array_equal(respond(norm, x), truth)
+    truth = helpers.respond(nn.SphereNorm(make_linear()), x)
+    np.testing.assert_array_equal(helpers.respond(norm, x), truth)
 
 
 def test_equal_layers_share_one_graph_definition():
@@ -171,13 +168,15 @@ def test_answers_in_the_dtype_that_the_layer_computes_in():
     x = reference.normal(2, 5, 6, 4)
     norm = normalize(make_conv(dtype=jnp.bfloat16))
     assert norm.scale.dtype == jnp.float32
-    y = respond(norm, x)
+    y = helpers.respond(norm, x)
     assert y.dtype == jnp.bfloat16
-    x, kernel = (a.astype(jnp.bfloat16) for a in (x, norm.layer.kernel[...]))
+    x, kernel = (
+        np.asarray(a).astype(jnp.bfloat16) for a in (x, norm.layer.kernel[...])
+    )
     truth = SCALE * reference.sphere_conv(x, kernel) + SHIFT
     helpers.assert_close(y, truth, "bfloat16")
     wide = make_conv(dtype=jnp.bfloat16, preferred_element_type=jnp.float32)
-    assert respond(normalize(wide), x).dtype == jnp.float32
+    assert helpers.respond(normalize(wide), x).dtype == jnp.float32
 
 
 def test_the_layers_own_functions_are_called():
@@ -192,9 +191,9 @@ def test_the_layers_own_functions_are_called():
         return jax.lax.dot_general(*arrays, **options)
 
     conv = make_conv(conv_general_dilated=conv_general_dilated)
-    respond(nn.SphereNorm(conv), reference.normal(2, 5, 6, 4))
+    helpers.respond(nn.SphereNorm(conv), reference.normal(2, 5, 6, 4))
     linear = make_linear(dot_general=dot_general)
-    respond(nn.SphereNorm(linear), reference.normal(2, 5))
+    helpers.respond(nn.SphereNorm(linear), reference.normal(2, 5))
     assert called == ["conv", "dot"]
 
 
@@ -232,4 +231,4 @@ def test_bad_arguments_are_named(as_a_user):
         ValueError,
         match=r"`SphereNorm` needs .*`inputs\.shape=\(2, 5, 6, 3\)` and `in_features=4",
     ):
-        nn.SphereNorm(make_conv())(jnp.zeros((2, 5, 6, 3)))
+        nn.SphereNorm(make_conv())(np.zeros((2, 5, 6, 3), np.float32))

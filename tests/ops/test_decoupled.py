@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,11 +12,11 @@ from hypersphere.ops import magnitudes
 from tests import helpers, reference
 
 STATIC = (
-    "magnitude", "similarity", "weighted", "strides", "padding", "input_dilation",
+    "magnitude", "similarity", "strides", "padding", "input_dilation",
     "kernel_dilation", "feature_group_count", "eps", "preferred_element_type",
 )  # fmt: skip
-decoupled_conv = jax.jit(ops.decoupled_conv, static_argnames=STATIC)
-RADII = jnp.array([0.5, 2.0, 5.0, 20.0])
+decoupled_conv = jax.jit(ops.decoupled_conv, static_argnames=(*STATIC, "weighted"))
+RADII = np.array([0.5, 2.0, 5.0, 20.0], np.float32)
 SIMILARITIES = {
     "cosine": ops.Cosine(),
     "linear": ops.Linear(),
@@ -32,20 +34,35 @@ def pair(name, **numbers):
     return ours, lambda norm, radius: formula(norm, radius, **numbers)
 
 
+@functools.partial(jax.jit, static_argnames="operator")
+def of_every_similarity(operator, x, kernel, **options):
+    return {
+        name: operator(x, kernel, similarity=similarity, **options)
+        for name, similarity in SIMILARITIES.items()
+    }
+
+
+@functools.partial(jax.jit, static_argnames=STATIC)
+def with_and_without_weight(x, kernel, **options):
+    """The answers by whether they are weighted."""
+    return {
+        weighted: ops.decoupled_conv(x, kernel, weighted=weighted, **options)
+        for weighted in (False, True)
+    }
+
+
 @every_magnitude
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_equals_the_slow_reference(draw, name, similarity):
-    x, kernel = draw((2, 4, 3, 3)), draw((3, 2, 3, 4)) * 0.5
+def test_equals_the_slow_reference(numbers, name):
+    x, kernel = numbers((2, 4, 3, 3)), numbers((3, 2, 3, 4)) * 0.5
     ours, formula = pair(name, alpha=1.5)
-    y = decoupled_conv(
-        x, kernel, magnitude=ours, similarity=SIMILARITIES[similarity], radius=RADII
-    )
-    g = getattr(reference, similarity)
-    truth = reference.decoupled_conv(x, kernel, formula, g, radius=RADII)
-    helpers.assert_close(y, truth)
+    operator = functools.partial(ops.decoupled_conv, magnitude=ours)
+    found = of_every_similarity(operator, x, kernel, radius=RADII)
+    for similarity, y in found.items():
+        g = getattr(reference, similarity)
+        truth = reference.decoupled_conv(x, kernel, formula, g, radius=RADII)
+        helpers.assert_close(y, truth)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     ("x", "kernel", "options"),
     [
@@ -56,78 +73,92 @@ def test_equals_the_slow_reference(draw, name, similarity):
     ],
     ids=["groups", "dilated kernel", "dilated input", "depthwise"],
 )
-def test_takes_the_geometry_of_a_convolution(draw, x, kernel, options, weighted):
-    x, kernel, options = draw(x), draw(kernel), dict(options)
+def test_takes_the_geometry_of_a_convolution(numbers, x, kernel, options):
+    x, kernel, options = numbers(x), numbers(kernel), dict(options)
     ours, formula = pair("Tanh")
-    more = dict(radius=RADII, weighted=weighted)
-    truth = reference.decoupled_conv(x, kernel, formula, **more, **options)
     groups = options.pop("groups", 1)
-    y = decoupled_conv(
-        x, kernel, magnitude=ours, feature_group_count=groups, **more, **options
+    found = with_and_without_weight(
+        x, kernel, magnitude=ours, feature_group_count=groups, radius=RADII, **options
     )
-    helpers.assert_close(y, truth)
+    for weighted, y in found.items():
+        more = dict(radius=RADII, weighted=weighted, groups=groups)
+        truth = reference.decoupled_conv(x, kernel, formula, **more, **options)
+        helpers.assert_close(y, truth)
 
 
-def test_one_radius_is_that_of_every_filter(draw):
-    x, kernel = draw((2, 4, 4, 3)), draw((3, 3, 3, 4))
+def test_one_radius_is_that_of_every_filter(numbers):
+    x, kernel = numbers((2, 4, 4, 3)), numbers((3, 3, 3, 4))
     ours, formula = pair("Segment")
     y = decoupled_conv(x, kernel, magnitude=ours, radius=4.0)
     truth = reference.decoupled_conv(x, kernel, formula, radius=4.0)
     helpers.assert_close(y, truth)
-    each = decoupled_conv(x, kernel, magnitude=ours, radius=jnp.full(4, 4.0))
+    each = decoupled_conv(x, kernel, magnitude=ours, radius=np.full(4, 4.0, np.float32))
     np.testing.assert_allclose(y, each, rtol=1e-6)
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-def test_weighted_linear_cosine_is_the_plain_convolution(draw, layout):
-    x, kernel = draw((2, 4, 6, 4)), draw((3, 3, 2, 4))
-    numbers = (layout, "HWIO", layout)
+def test_weighted_linear_cosine_is_the_plain_convolution(numbers, layout):
+    x, kernel = numbers((2, 4, 6, 4)), numbers((3, 3, 2, 4))
+    options = dict(dimension_numbers=(layout, "HWIO", layout), feature_group_count=2)
+
+    @jax.jit
+    def both(x, kernel):
+        ours = ops.decoupled_conv_general_dilated(
+            x, kernel, (2, 1), "SAME",
+            magnitude=magnitudes.Linear(), weighted=True, eps=1e-6, **options,
+        )  # fmt: skip
+        return ours, lax.conv_general_dilated(x, kernel, (2, 1), "SAME", **options)
+
     x = x.transpose(["NHWC".index(axis) for axis in layout])
-    arguments = dict(dimension_numbers=numbers, feature_group_count=2)
-    y = ops.decoupled_conv_general_dilated(
-        x, kernel, (2, 1), "SAME",
-        magnitude=magnitudes.Linear(), weighted=True, eps=1e-6, **arguments,
-    )  # fmt: skip
-    plain = lax.conv_general_dilated(x, kernel, (2, 1), "SAME", **arguments)
-    np.testing.assert_allclose(y, plain, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*both(x, kernel), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_the_sphere_is_sphere_conv_bit_for_bit(draw, similarity):
-    x, kernel = draw((2, 4, 3, 3)), draw((3, 2, 3, 4))
-    g = SIMILARITIES[similarity]
-    y = decoupled_conv(x, kernel, magnitude=magnitudes.Sphere(), similarity=g)
-    one = jax.jit(lambda x, kernel: ops.sphere_conv(x, kernel, similarity=g))(x, kernel)
-    np.testing.assert_array_equal(y, one)
+def test_the_sphere_is_sphere_conv_bit_for_bit(numbers):
+    x, kernel = numbers((2, 4, 3, 3)), numbers((3, 2, 3, 4))
+    sphere = functools.partial(ops.decoupled_conv, magnitude=magnitudes.Sphere())
+    ours, plain = (
+        of_every_similarity(operator, x, kernel)
+        for operator in (sphere, ops.sphere_conv)
+    )
+    for name in SIMILARITIES:
+        np.testing.assert_array_equal(ours[name], plain[name])
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
-@pytest.mark.parametrize("name", ["Ball", "Log"])
-def test_behind_a_mask_the_length_is_that_of_what_is_seen(draw, name, layout):
-    x, kernel = draw((2, 4, 4, 4)), draw((3, 3, 2, 4))
-    mask = (draw(kernel.shape) > 0).astype(jnp.float32)
-    ours, formula = pair(name)
-    y = ops.decoupled_conv_general_dilated(
-        x.transpose(["NHWC".index(axis) for axis in layout]),
-        kernel * mask,
-        (1, 1),
-        "SAME",
-        dimension_numbers=(layout, "HWIO", "NHWC"),
-        feature_group_count=2,
-        magnitude=ours,
-        radius=RADII,
-        weighted=True,
-        mask=mask,
-    )
-    truth = reference.decoupled_conv(
-        x, kernel, formula, radius=RADII, weighted=True, groups=2, mask=mask
-    )
-    helpers.assert_close(y, truth)
+def test_behind_a_mask_the_length_is_that_of_what_is_seen(numbers, layout):
+    x, kernel = numbers((2, 4, 4, 4)), numbers((3, 3, 2, 4))
+    mask = np.float32(numbers(kernel.shape) > 0)
+    names = ("Ball", "Log")
+
+    @jax.jit
+    def respond(x, kernel, mask):
+        return [
+            ops.decoupled_conv_general_dilated(
+                x,
+                kernel,
+                (1, 1),
+                "SAME",
+                dimension_numbers=(layout, "HWIO", "NHWC"),
+                feature_group_count=2,
+                magnitude=pair(name)[0],
+                radius=jnp.asarray(RADII),
+                weighted=True,
+                mask=mask,
+            )
+            for name in names
+        ]
+
+    turned = x.transpose(["NHWC".index(axis) for axis in layout])
+    answers = respond(turned, kernel * mask, mask)
+    for name, y in zip(names, answers, strict=True):
+        formula, options = pair(name)[1], dict(weighted=True, groups=2, mask=mask)
+        truth = reference.decoupled_conv(x, kernel, formula, radius=RADII, **options)
+        helpers.assert_close(y, truth)
 
 
 @pytest.mark.parametrize("name", ["Tanh", "Mix"])
-def test_gradients_agree_with_finite_differences(draw, name):
-    x, kernel = draw((1, 3, 3, 4)), draw((2, 2, 2, 4))
+def test_gradients_agree_with_finite_differences(numbers, name):
+    x, kernel = numbers((1, 3, 3, 4)), numbers((2, 2, 2, 4))
     ours, _ = pair(name)
 
     def respond(x, kernel, radius):
@@ -136,12 +167,14 @@ def test_gradients_agree_with_finite_differences(draw, name):
             feature_group_count=2,
         )  # fmt: skip
 
-    helpers.check_gradients(respond, x, kernel, RADII, order=2)
+    helpers.check_derivatives(respond, x, kernel, RADII, order=2)
 
 
 @every_magnitude
-def test_values_and_gradients_are_finite_at_every_size(draw, name):
-    x, kernel, target = draw((1, 3, 3, 4)), draw((2, 2, 4, 4)), draw((1, 3, 3, 4))
+def test_values_and_gradients_are_finite_at_every_size(numbers, name):
+    x, kernel, target = (
+        numbers(shape) for shape in ((1, 3, 3, 4), (2, 2, 4, 4), (1, 3, 3, 4))
+    )
     ours, _ = pair(name)
 
     @jax.jit
@@ -161,25 +194,27 @@ def test_values_and_gradients_are_finite_at_every_size(draw, name):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_half_precision_equals_the_reference_on_the_rounded_input(
-    draw, dtype, weighted
-):
-    x, kernel = draw((2, 4, 4, 8)).astype(dtype), draw((3, 3, 8, 4)).astype(dtype) / 8
+def test_half_precision_equals_the_reference_on_the_rounded_input(numbers, dtype):
+    dtype = jnp.dtype(dtype)
+    x, kernel = numbers((2, 4, 4, 8)).astype(dtype), numbers((3, 3, 8, 4)).astype(dtype)
+    kernel = kernel / dtype.type(8)
     ours, formula = pair("Ball")
-    options = dict(radius=RADII, weighted=weighted)
-    y = decoupled_conv(x, kernel, magnitude=ours, **options)
-    assert y.dtype == dtype
-    truth = reference.decoupled_conv(x, kernel, formula, **options)
-    helpers.assert_close(y, truth, dtype)
-    wide = decoupled_conv(
-        x, kernel, magnitude=ours, preferred_element_type=jnp.float32, **options
+    options = dict(magnitude=ours, radius=RADII)
+    for weighted, y in with_and_without_weight(x, kernel, **options).items():
+        assert y.dtype == dtype
+        truth = reference.decoupled_conv(
+            x, kernel, formula, radius=RADII, weighted=weighted
+        )
+        helpers.assert_close(y, truth, dtype.name)
+    widened = functools.partial(
+        with_and_without_weight, preferred_element_type=jnp.float32, **options
     )
-    assert wide.dtype == jnp.float32
+    for wide in jax.eval_shape(widened, x, kernel).values():
+        assert wide.dtype == jnp.float32
 
 
-def test_a_magnitude_of_ones_own_is_called_with_length_and_radius(draw):
-    x, kernel = draw((1, 4, 4, 2)), draw((3, 3, 2, 4))
+def test_a_magnitude_of_ones_own_is_called_with_length_and_radius(numbers):
+    x, kernel = numbers((1, 4, 4, 2)), numbers((3, 3, 2, 4))
     own = lambda norm, *, radius: norm**2 / radius  # noqa: E731
     y = decoupled_conv(x, kernel, magnitude=own, radius=RADII)
     formula = lambda norm, radius: norm**2 / radius  # noqa: E731
@@ -188,31 +223,38 @@ def test_a_magnitude_of_ones_own_is_called_with_length_and_radius(draw):
 
 
 def test_bad_arguments_are_named(as_a_user):
-    x, kernel, tanh = jnp.ones((1, 4, 4, 3)), jnp.ones((3, 3, 3, 5)), magnitudes.Tanh()
+    x, kernel, other = (
+        np.ones(shape, np.float32)
+        for shape in ((1, 4, 4, 3), (3, 3, 3, 5), (3, 3, 2, 5))
+    )
+    tanh = magnitudes.Tanh()
     with pytest.raises(ValueError, match=r"`x\.shape=\(1, 4, 4, 3\)`.*\(3, 3, 2, 5\)"):
-        ops.decoupled_conv(x, jnp.ones((3, 3, 2, 5)), magnitude=tanh)
+        ops.decoupled_conv(x, other, magnitude=tanh)
     with pytest.raises(ValueError, match=r"`decoupled_conv_general_dilated` needs a f"):
         ops.decoupled_conv(x, kernel, magnitude=tanh, eps=0.0)
     with pytest.raises(TypeError, match=r"`lhs\.dtype=int32`"):
-        ops.decoupled_conv(x.astype(int), kernel, magnitude=tanh)
+        ops.decoupled_conv(x.astype(np.int32), kernel, magnitude=tanh)
 
 
 def test_a_long_patch_and_a_short_filter_meet_before_they_are_rounded_to_float16():
-    x = jnp.full((1, 3, 3, 64), 6000, jnp.float16)
-    kernel = jnp.full((3, 3, 64, 1), 1e-3, jnp.float16)
+    x = np.full((1, 3, 3, 64), 6000, np.float16)
+    kernel = np.full((3, 3, 64, 1), 1e-3, np.float16)
 
-    def total(kernel):
+    @jax.jit
+    @jax.value_and_grad
+    def total(kernel, x):
         answer = ops.decoupled_conv(
             x, kernel, magnitude=magnitudes.Linear(), weighted=True, padding="VALID"
         )
         return answer.astype(jnp.float32).sum()
 
-    value, slope = jax.value_and_grad(total)(kernel)
+    value, slope = total(kernel, x)
     assert float(value) == pytest.approx(np.sum(np.float64(x) * 1e-3), rel=1e-2)
     assert np.isfinite(slope).all()
 
 
 def test_an_empty_batch_gives_an_empty_answer():
-    x, kernel = jnp.zeros((0, 4, 4, 4)), jnp.ones((3, 3, 4, 8))
-    assert ops.sphere_conv(x, kernel).shape == (0, 4, 4, 8)
-    assert ops.sphere_conv_transpose(x, kernel, strides=2).shape == (0, 8, 8, 8)
+    x, kernel = np.zeros((0, 4, 4, 4), np.float32), np.ones((3, 3, 4, 8), np.float32)
+    assert jax.jit(ops.sphere_conv)(x, kernel).shape == (0, 4, 4, 8)
+    transpose = functools.partial(ops.sphere_conv_transpose, strides=2)
+    assert jax.jit(transpose)(x, kernel).shape == (0, 8, 8, 8)

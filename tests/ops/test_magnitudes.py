@@ -1,3 +1,4 @@
+import functools
 import inspect
 
 import jax
@@ -22,26 +23,29 @@ def test_each_has_a_formula_in_the_reference():
     assert set(CLASSES) == set(reference.MAGNITUDES)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def lengths(magnitude):
+    """One column per radius."""
+    y = magnitude(jnp.asarray(NORMS)[:, None], radius=jnp.array([[0.3, 2.0]]))
+    return jnp.broadcast_to(y, (NORMS.size, 2))
+
+
 @every_magnitude
-@pytest.mark.parametrize("radius", [0.3, 2.0])
 @pytest.mark.parametrize("numbers", [{}, {"alpha": 1.5, "beta": 0.25}])
-def test_equals_its_formula(name, radius, numbers):
+def test_equals_its_formula(name, numbers):
     fields = inspect.signature(CLASSES[name]).parameters
     numbers = {key: value for key, value in numbers.items() if key in fields}
     magnitude = CLASSES[name](**numbers)
-    truth = [
-        reference.MAGNITUDES[name](float(n), radius, **numbers) for n in NORMS.tolist()
-    ]
-    y = magnitude(jnp.asarray(NORMS), radius=radius)
-    helpers.assert_close(jnp.broadcast_to(y, NORMS.shape), truth)
+    formula = functools.partial(reference.MAGNITUDES[name], **numbers)
+    truth = [[formula(n, r) for r in (0.3, 2.0)] for n in NORMS.tolist()]
+    helpers.assert_close(lengths(magnitude), truth)
 
 
 @every_magnitude
 def test_a_radius_per_filter_broadcasts_and_counts_only_where_said(name):
     magnitude = CLASSES[name]()
     assert magnitude.uses_radius == (name in BENDING)
-    norm, radius = jnp.asarray(NORMS)[:, None], jnp.array([[0.3, 2.0]])
-    y = np.broadcast_to(magnitude(norm, radius=radius), (NORMS.size, 2))
+    y = np.asarray(lengths(magnitude))
     truth = [
         [reference.MAGNITUDES[name](n, r) for r in (0.3, 2.0)] for n in NORMS.tolist()
     ]
@@ -52,10 +56,15 @@ def test_a_radius_per_filter_broadcasts_and_counts_only_where_said(name):
 @every_magnitude
 def test_never_falls_and_slopes_are_finite_at_zero_the_radius_and_far_away(name):
     magnitude = CLASSES[name]()
-    total = lambda norm, radius: jnp.sum(magnitude(norm, radius=radius) * norm**0)  # noqa: E731
-    y = np.broadcast_to(magnitude(jnp.asarray(NORMS), radius=2.0), NORMS.shape)
+
+    @jax.jit
+    def with_slopes(norm, radius):
+        each = lambda *a: jnp.broadcast_to(magnitude(a[0], radius=a[1]), norm.shape)  # noqa: E731
+        y, pull = jax.vjp(each, norm, radius)
+        return y, pull(jnp.ones_like(y))
+
+    y, slopes = with_slopes(NORMS, np.full(NORMS.shape, 2.0, np.float32))
     assert (np.diff(y) >= 0).all()
-    slopes = jax.grad(total, (0, 1))(jnp.asarray(NORMS), jnp.full(NORMS.shape, 2.0))
     assert np.isfinite(slopes).all()
     assert (np.asarray(slopes[0]) >= 0).all()
 
@@ -63,8 +72,8 @@ def test_never_falls_and_slopes_are_finite_at_zero_the_radius_and_far_away(name)
 @pytest.mark.parametrize("name", sorted(BENDING - {"Tanh"}))
 def test_slope_at_the_radius_lies_between_those_of_its_sides(name):
     magnitude = CLASSES[name]()
-    slope = jax.vmap(jax.grad(lambda norm: magnitude(norm, radius=2.0)))
-    before, at, after = slope(jnp.array([1.99, 2.0, 2.01]))
+    slope = jax.jit(jax.vmap(jax.grad(lambda norm: magnitude(norm, radius=2.0))))
+    before, at, after = np.asarray(slope(np.array([1.99, 2.0, 2.01], np.float32)))
     assert after <= at <= before
 
 
@@ -88,8 +97,8 @@ def test_numbers_must_be_positive(name, value):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_learned_radius_is_in_units_of_the_mean_length_and_never_zero(dtype):
-    raw = jnp.array([0.0, 1.0, -2.0, 0.015625], dtype)
-    rho = magnitudes.learned_radius(raw, jnp.float32(3.0))
+    raw = np.array([0.0, 1.0, -2.0, 0.015625], jnp.dtype(dtype))
+    rho = jax.jit(magnitudes.learned_radius)(raw, np.float32(3.0))
     assert rho.dtype == jnp.float32
     truth = [3 * (r * r + 1e-4) for r in (0, 1, -2, 0.015625)]
     helpers.assert_close(rho, truth)

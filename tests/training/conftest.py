@@ -2,20 +2,13 @@ import subprocess
 
 import pytest
 
-from hypersphere import training
+from tests.training.small import lively
 
 
 @pytest.fixture
 def tiny():
     """A config whose run takes seconds."""
-    config = training.TrainConfig(steps=6, batch_size=8, eval_batch_size=7)
-    config.log_every, config.eval_every, config.checkpoint_every = 2, 3, 3
-    config.data.source = "synthetic:8x8x1,classes=3,examples=48"
-    config.data.flip, config.data.pad = True, 1
-    config.model.depth, config.model.width = 3, 1 / 64
-    config.model.momentum = 0.5
-    config.optim.learning_rate, config.optim.schedule = 1e-2, "cosine"
-    return config
+    return lively()
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 import jax
 import numpy as np
+from flax import nnx
 
 from hypersphere import training
 from hypersphere.training import _setup
 from hypersphere.training._program import by_name
+from tests.helpers import filled
 
 SOURCE = "synthetic:8x8x1,classes=3,examples=48"
 
@@ -17,11 +19,18 @@ def config_of(changes=(), /, **fields):
     config.data.source = SOURCE
     config.model.depth, config.model.width = 3, 1 / 64
     config.model.momentum = 0.5
-    config.optim.name, config.optim.momentum = "sgd", 0.0
-    config.optim.learning_rate = 0.1
+    config.optim.name, config.optim.learning_rate = "sgd", 0.1
     for path, value in (*dict(changes).items(), *fields.items()):
         *parents, name = path.split(".")
         setattr(getattr(config, parents[0]) if parents else config, name, value)
+    return config
+
+
+def lively():
+    """A config whose steps all differ: in rate, in order, in flips and shifts."""
+    config = config_of({"optim.name": "adam", "optim.learning_rate": 1e-2})
+    config.optim.schedule, config.optim.warmup = "cosine", 2
+    config.data.flip, config.data.pad = True, 1
     return config
 
 
@@ -34,9 +43,23 @@ def arrays(tree):
     return jax.tree.map(lambda leaf: np.array(leaf), tree)
 
 
+def fresh(setup):
+    """A state at step zero by NumPy, because `init` takes seconds to compile."""
+    program = setup.program
+    _, *variables = nnx.split(
+        filled(program.task._make_model), nnx.Param, nnx.BatchStat
+    )
+    params, stats = (arrays(nnx.to_pure_dict(kind)) for kind in variables)
+    average = program.template.average and {"params": params, "stats": stats}
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), program.template)
+    state = zeros._replace(params=params, stats=stats, average=average)
+    place = lambda leaf, like: jax.device_put(leaf.copy(), like.sharding)  # noqa: E731
+    return jax.tree.map(place, state, program.template)
+
+
 def after(setup, steps, state=None, start=0):
     """The state after some steps, and the metrics of each of them."""
-    state = setup.program.init() if state is None else state
+    state = fresh(setup) if state is None else state
     found = []
     for position in range(start, start + steps):
         batches = setup.feed.take(position, 1)

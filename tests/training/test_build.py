@@ -1,7 +1,8 @@
 import dataclasses
+import functools
 import json
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -21,50 +22,58 @@ def small(**model):
     return config
 
 
-def test_losses_are_those_of_the_package(draw):
-    cos = jnp.tanh(draw((5, 3)))
-    norm = jnp.full((5, 1), 3.0)
-    labels = jnp.array([0, 1, 2, 0, 1])
-    expected = {
-        "w_softmax": losses.w_softmax(cos, labels, feature_norm=norm),
-        "ga_softmax": losses.ga_softmax(cos, labels, feature_norm=norm, margin=2.0),
-        "a_softmax": losses.a_softmax(cos, labels, feature_norm=norm, margin=2.0),
+LABELS = np.array([0, 1, 2, 0, 1], np.int32)
+
+
+@pytest.fixture
+def outputs(draw):
+    """Cosines and lengths of five examples."""
+    return np.tanh(draw((5, 3))), np.full((5, 1), 3.0, np.float32)
+
+
+def test_losses_are_those_of_the_package(outputs):
+    truth = {
+        "w_softmax": losses.w_softmax,
+        "ga_softmax": functools.partial(losses.ga_softmax, margin=2.0),
+        "a_softmax": functools.partial(losses.a_softmax, margin=2.0),
     }
-    for name, truth in expected.items():
-        loss = _build.make_loss(training.LossConfig(name=name, margin=2.0))
-        np.testing.assert_array_equal(loss((cos, norm), labels, 0), truth)
-    plain = _build.make_loss(training.LossConfig(label_smoothing=0.1, floor=1e-3))
-    truth = losses.softmax(cos, labels, label_smoothing=0.1, floor=1e-3)
-    np.testing.assert_array_equal(plain(cos, labels, 0), truth)
+
+    def each(cos, norm, labels):
+        for name, loss in truth.items():
+            ours = _build.make_loss(training.LossConfig(name=name, margin=2.0))
+            yield ours((cos, norm), labels, 0), loss(cos, labels, feature_norm=norm)
+        plain = _build.make_loss(training.LossConfig(label_smoothing=0.1, floor=1e-3))
+        smooth = losses.softmax(cos, labels, label_smoothing=0.1, floor=1e-3)
+        yield plain(cos, labels, 0), smooth
+        config = training.LossConfig(name="w_softmax", label_smoothing=0.01, floor=1e-4)
+        ours = _build.make_loss(config)((cos, norm), labels, 0)
+        smooth = losses.softmax(norm * cos, labels, label_smoothing=0.01, floor=1e-4)
+        yield ours, smooth
+
+    pairs = jax.jit(lambda *arguments: list(each(*arguments)))
+    for ours, expected in pairs(*outputs, LABELS):
+        np.testing.assert_array_equal(ours, expected)
 
 
-def test_the_margin_is_annealed_in_by_the_step(draw):
-    cos = jnp.tanh(draw((5, 3)))
-    norm, labels = jnp.full((5,), 3.0), jnp.array([0, 1, 2, 0, 1])
+def test_the_margin_is_annealed_in_by_the_step(outputs):
     config = training.LossConfig(name="ga_softmax", similarity="cosine", anneal=True)
-    loss = _build.make_loss(config)
-    weight = losses.annealed_margin_weight()
-    for step in (0, 1_000, 100_000):
+    loss, weight = _build.make_loss(config), losses.annealed_margin_weight()
+
+    @jax.jit
+    def both(cos, norm, labels, step):
         truth = losses.a_softmax(
             cos, labels, feature_norm=norm, margin_weight=weight(step)
         )
-        np.testing.assert_allclose(loss((cos, norm), labels, step), truth, rtol=1e-6)
+        return loss((cos, norm), labels, step), truth
+
+    for step in (0, 1_000, 100_000):
+        ours, truth = both(*outputs, LABELS, np.int32(step))
+        np.testing.assert_allclose(ours, truth, rtol=1e-6)
 
 
 def test_the_similarity_has_the_softness_of_the_config():
-    config = small(similarity="sigmoid", k=0.2)
-    model = _build.make_model(config, **SHAPE)
+    model = shape_of(8, similarity="sigmoid", k=0.2)
     assert model.stages[0][0].conv.similarity == ops.Sigmoid(0.2)
-
-
-def test_w_softmax_takes_the_authors_smoothing(draw):
-    cos, norm = jnp.tanh(draw((5, 3))), jnp.full((5, 1), 3.0)
-    labels = jnp.array([0, 1, 2, 0, 1])
-    config = training.LossConfig(name="w_softmax", label_smoothing=0.01, floor=1e-4)
-    truth = losses.softmax(norm * cos, labels, label_smoothing=0.01, floor=1e-4)
-    np.testing.assert_allclose(
-        _build.make_loss(config)((cos, norm), labels, 0), truth, rtol=1e-6
-    )
 
 
 def shape_of(image_size=32, **model):

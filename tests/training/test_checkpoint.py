@@ -1,3 +1,4 @@
+import functools
 import logging
 import os
 import signal
@@ -16,16 +17,17 @@ from hypersphere.training._checkpoint import Checkpoints, SaveError
 
 
 def state_at(step):
-    blocks = {i: {"kernel": jnp.full((3, 2), 100 * step + i)} for i in range(12)}
-    return {
-        "step": jnp.array(step),
-        "blocks": blocks,
-        "half": jnp.array([1.5, -0.0, step], jnp.bfloat16),
-        "key": jax.random.key(step),
-        "flag": jnp.array([True, False]),
+    kernels = [np.full((3, 2), 100 * step + i, np.int32) for i in range(12)]
+    arrays = {
+        "step": np.int32(step),
+        "blocks": {i: {"kernel": kernel} for i, kernel in enumerate(kernels)},
+        "half": np.array([1.5, -0.0, step], jnp.bfloat16),
+        "flag": np.array([True, False]),
     }
+    return jax.device_put(arrays) | {"key": jax.random.key(step)}
 
 
+@functools.cache
 def shapes():
     return jax.eval_shape(lambda: state_at(0))
 

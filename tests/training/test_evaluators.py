@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from hypersphere import training
+from hypersphere import training, viz
 from hypersphere.training import _loop, _run
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._evaluators import parse_wanted
 from hypersphere.training._validate import check
-from tests.training.small import SOURCE, after, config_of, set_up
+from tests.helpers import respond
+from tests.training.small import SOURCE, arrays, config_of, fresh, set_up
 
 OTHER = SOURCE.replace("examples=48", "examples=5")
 SPLITS = ("train every 2", f"{OTHER} every 3")
@@ -76,31 +77,37 @@ def test_a_set_smaller_than_a_batch_can_be_evaluated_on():
 def scripted(monkeypatch, accuracies):
     """Runs whose evaluations have these accuracies, one after the other."""
     script = iter(accuracies)
-    monkeypatch.setattr(
-        _run.Run, "evaluate", lambda *_, **__: {"loss": 1.0, "accuracy": next(script)}
-    )
+
+    def evaluate(self, split, *, averaged=True, **_):
+        return {"loss": 1.0, "accuracy": next(script) if averaged else 1.0}
+
+    monkeypatch.setattr(_run.Run, "evaluate", evaluate)
     monkeypatch.setattr(_loop, "finish", lambda c, f, run, *_: {"steps": run.step})
 
 
 def test_patience_ends_a_run_early_and_says_so(monkeypatch, tmp_path, capsys):
     scripted(monkeypatch, [0.2, 0.5, 0.5, 0.4, 0.9])
-    config = config_of(patience=2, eval_every=1)
+    config = config_of({"optim.ema": 0.5}, patience=2, eval_every=1)
     assert training.train(config, tmp_path) == {"steps": 4}
     said = " ".join(capsys.readouterr().out.split())
     assert "not risen above 0.5000 for 2 evaluations: training ends here" in said
     assert Checkpoints(tmp_path, read_only=True).steps()[-1] == 4
 
 
-def test_the_result_tells_the_step_that_was_reached(tmp_path):
-    config = config_of({"patience": 1, "eval_every": 1, "optim.learning_rate": 1e-30})
-    result = training.train(config, tmp_path)
+def test_the_result_tells_the_step_that_was_reached(monkeypatch, tmp_path):
+    never_better = lambda *_, **__: {"loss": 1.0, "accuracy": 0.5}  # noqa: E731
+    monkeypatch.setattr(_run.Run, "evaluate", never_better)
+    monkeypatch.setattr(viz, "draw", lambda folder: [])
+    result = training.train(
+        config_of({"optim.ema": 0.5}, patience=1, eval_every=1), tmp_path
+    )
     assert result["steps"] == 2
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 2
 
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(monkeypatch, tmp_path):
     scripted(monkeypatch, [0.2, 0.9, 0.5, 0.4, 0.3, 0.6])
-    config = config_of(eval_every=1, checkpoint_every=1, keep=1, keep_best=1)
+    config = config_of({"optim.ema": 0.5}, eval_every=1, checkpoint_every=1, keep=1)
     training.train(config, tmp_path)
     assert Checkpoints(tmp_path, read_only=True).steps() == [2, 6]
     state = Checkpoints(tmp_path, read_only=True).restore(
@@ -114,11 +121,14 @@ STATISTICS = ("test@batch of 5 every 3", "test@debiased every 3", "test of 5 eve
 
 @pytest.fixture(scope="module")
 def in_three_ways():
-    """A trained state whose averages started at zero, and its evaluations."""
+    """A state as after four steps from averages of zero, and its evaluations."""
     config = config_of({"evaluators": STATISTICS, "model.averages": "zero"})
     config.eval_batch_size, config.model.momentum = 10, 0.9
     setup = set_up(config)
-    state, _ = after(setup, 4)
+    draw = np.random.default_rng(20171108)
+    some = lambda leaf: draw.uniform(0.1, 0.4, leaf.shape).astype(np.float32)  # noqa: E731
+    state = arrays(fresh(setup))
+    state = state._replace(step=np.int32(4), stats=jax.tree.map(some, state.stats))
 
     def judge(name, state=state):
         evaluator = setup.evaluators[name]
@@ -136,7 +146,7 @@ def test_debiased_statistics_are_the_averages_divided_by_how_full_they_are(
 ):
     _, state, judge = in_three_ways
     full = 1 - 0.9**4
-    filled = jax.tree.map(lambda leaf: leaf / full, state.stats)
+    filled = jax.tree.map(lambda leaf: leaf / np.float32(full), state.stats)
     expected = judge("test", state._replace(stats=filled))
     assert judge("test@debiased") == pytest.approx(expected, rel=1e-5)
     assert abs(judge("test") - expected) > 1e-3
@@ -148,11 +158,11 @@ def test_batch_statistics_are_those_of_the_images_at_hand(in_three_ways):
     (batch,) = setup.evaluators["test@batch of 5"].split
     model = setup.program.task.model(state)
     model.train()  # without dropout, training mode is that of batch normalization
-    images = setup.program.task._normalized(batch.pool[0][batch.order])
-    scores = np.asarray(model(images), np.float64)
+    pool, labels = (np.asarray(part)[batch.order] for part in batch.pool)
+    images = (pool.astype(np.float32) - 127.5) / 128
+    scores = np.asarray(respond(model, images), np.float64)
     shifted = scores - scores.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    labels = np.asarray(batch.pool[1][batch.order])
     expected = -np.sum(log_p[np.arange(len(labels)), labels])
     assert judge("test@batch of 5") == pytest.approx(expected, rel=1e-4)
     other = jax.tree.map(lambda leaf: leaf + 1, state.stats)

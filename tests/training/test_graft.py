@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -10,10 +9,14 @@ from hypersphere.training._graft import graft
 from tests.training.small import SOURCE, arrays, config_of
 
 
+def full(shape, value):
+    return jax.device_put(np.full(shape, value, np.float32))
+
+
 def params(*, classes=3, value=0.0):
     return {
-        "stages": {0: {"kernel": jnp.full((2, 4), value)}},
-        "head": {"kernel": jnp.full((4, classes), value)},
+        "stages": {0: {"kernel": full((2, 4), value)}},
+        "head": {"kernel": full((4, classes), value)},
     }
 
 
@@ -33,7 +36,8 @@ def test_a_donor_outlives_what_was_made_of_it():
     donor = params(value=1.0)
     mixed = graft(params(), donor, ())
     jax.tree.map(lambda leaf: leaf.delete(), mixed)
-    assert graft(params(), donor, ())["stages"][0]["kernel"].sum() == 8
+    again = graft(params(), donor, ())
+    assert np.all(np.asarray(again["stages"][0]["kernel"]) == 1)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +103,9 @@ def test_an_average_begins_with_the_parameters_of_the_other_run(
     donor, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(_loop, "finish", lambda c, f, run, *_: {"steps": run.step})
-    config = config_of({"init_from": str(donor), "optim.ema": 0.9, "init_fresh": ()})
-    assert training.train(config, tmp_path) == {"steps": 6}
+    config = config_of({"init_from": str(donor), "optim.ema": 0.5, "init_fresh": ()})
+    config.steps = 2
+    assert training.train(config, tmp_path) == {"steps": 2}
 
 
 def test_a_run_that_does_not_fit_is_refused_by_the_parameter(donor, tmp_path):

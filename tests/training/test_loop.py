@@ -1,16 +1,18 @@
 import dataclasses
 import json
+import shutil
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from hypersphere import data, training, viz
-from hypersphere.training import _cadence, _loop, _run, _setup, _workdir
+from hypersphere.training import _cadence, _loop, _run, _workdir
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._durations import resolve
 from hypersphere.training._program import by_name
+from tests.helpers import respond
+from tests.training.small import config_of, fresh, lively, set_up
 
 
 def final_state(workdir):
@@ -26,9 +28,22 @@ def losses_by_step(workdir):
     return {(x["split"], x["step"]): (x["loss"], x["accuracy"]) for x in lines}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return training.train(lively(), folder), folder
+
+
 @pytest.fixture
-def finished(tiny, tmp_path):
-    return training.train(tiny, tmp_path / "run"), tmp_path / "run"
+def unfinished(finished, tmp_path):
+    """A copy of the finished run's folder, as if it had ended before its result."""
+    folder = shutil.copytree(finished[1], tmp_path / "unfinished")
+    (folder / "result.json").unlink()
+    return folder
+
+
+def normalized(images):
+    return (np.asarray(images, np.float32) - 127.5) / 128
 
 
 def test_a_run_leaves_what_its_folder_promises(finished, tiny):
@@ -53,12 +68,13 @@ def test_the_loaded_model_is_the_trained_one(finished, tiny):
     model, config = training.load(folder)
     assert config == resolve(tiny, examples=48)
     test = data.load(tiny.data.source, seed=tiny.seed).test
-    images = data.normalize(jnp.asarray(test.images), mean=127.5, std=128.0)
-    right = jnp.argmax(model(images), -1) == test.labels
-    assert float(jnp.mean(right)) == pytest.approx(result["test_accuracy"])
+    images = normalized(test.images)
+    right = np.argmax(np.asarray(respond(model, images)), -1) == test.labels
+    assert np.mean(right) == pytest.approx(result["test_accuracy"])
     with np.load(folder / "features.npz") as arrays:
         saved = arrays["features"]
-    np.testing.assert_allclose(model.features(images), saved, rtol=1e-4, atol=1e-5)
+    features = jax.jit(model.features)(images)
+    np.testing.assert_allclose(features, saved, rtol=1e-4, atol=1e-5)
 
 
 def test_a_finished_run_is_returned_as_it_is(finished, tiny):
@@ -68,26 +84,29 @@ def test_a_finished_run_is_returned_as_it_is(finished, tiny):
     assert (folder / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("stop_at", [2, 4, 5])
 def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(
-    finished, tiny, tmp_path, monkeypatch, stop_at
+    finished, tiny, tmp_path, monkeypatch
 ):
     _, straight = finished
     train = _run.Run._train
 
-    def interrupted(self, count):
-        if self.step == stop_at:
-            raise KeyboardInterrupt
-        return train(self, count)
+    def until(stop):
+        def interrupted(self, count):
+            if self.step == stop:
+                raise KeyboardInterrupt
+            return train(self, count)
 
-    folder = tmp_path / "stopped"
-    monkeypatch.setattr(_run.Run, "_train", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        training.train(tiny, folder)
+        return interrupted
+
+    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
+    for stop in (2, 3, 5):  # before, at and after the first checkpoint
+        monkeypatch.setattr(_run.Run, "_train", until(stop))
+        with pytest.raises(KeyboardInterrupt):
+            training.train(tiny, tmp_path)
     monkeypatch.setattr(_run.Run, "_train", train)
-    training.train(tiny, folder)
-    assert final_state(folder) == final_state(straight)
-    resumed, whole = losses_by_step(folder), losses_by_step(straight)
+    training.train(tiny, tmp_path)
+    assert final_state(tmp_path) == final_state(straight)
+    resumed, whole = losses_by_step(tmp_path), losses_by_step(straight)
     assert resumed[("test", 6)] == whole[("test", 6)]
     assert resumed[("train", 6)] == whole[("train", 6)]
 
@@ -102,13 +121,13 @@ def test_a_folder_of_another_config_is_refused_and_left_alone(finished, tiny):
     assert (folder / "result.json").is_file()
 
 
-def test_divergence_names_the_steps_and_keeps_the_last_good_checkpoint(tiny, tmp_path):
-    tiny.optim.name, tiny.optim.schedule = "sgd", "piecewise"
-    tiny.optim.boundaries, tiny.optim.factor = (3,), 1e38
+def test_divergence_names_the_steps_and_keeps_the_last_good_checkpoint(tmp_path):
+    diverging = config_of({"optim.schedule": "piecewise", "optim.factor": 1e38})
+    diverging.optim.boundaries = (3,)
     with pytest.raises(
         training.DivergedError, match=r"in steps 4 to 4|at step [56].*in steps 5 to 6"
     ):
-        training.train(tiny, tmp_path)
+        training.train(diverging, tmp_path)
     assert Checkpoints(tmp_path, read_only=True).steps() == [3]
     assert (tmp_path / "metrics.jsonl").is_file()
 
@@ -138,16 +157,12 @@ def test_loading_what_is_not_there_says_so(tmp_path):
         training.load(tmp_path / "nothing")
 
 
-def set_up(config):
-    return _setup.prepare(config, say=print)
-
-
 def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
     setup = set_up(tiny)
     program = setup.program
     pool, order = setup.feed.take(0, 3)
-    together, metrics = program.train(program.init(), pool, order)
-    one = program.init()
+    together, metrics = program.train(fresh(setup), pool, order)
+    one = fresh(setup)
     for i in range(3):
         one, last = program.train(one, pool, order[i : i + 1])
     losses = by_name(metrics)["loss"]
@@ -157,24 +172,25 @@ def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
     jax.tree.map(near, together.params, one.params)
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 7, 9, 100])
-def test_evaluation_counts_every_example_once(tiny, batch_size, tmp_path):
+@pytest.fixture(scope="module")
+def judged():
+    """A program at its beginning, and its share of right answers on the test images."""
+    program = set_up(lively()).program
+    test = data.load(lively().data.source, seed=0).test
+    model = program.task.model(program.init())
+    scores = respond(model, normalized(test.images))
+    right = np.argmax(np.asarray(scores), -1) == test.labels
+    return program, np.mean(right)
+
+
+@pytest.mark.parametrize("batch_size", [4, 9, 100])
+def test_evaluation_counts_every_example_once(tiny, judged, batch_size, tmp_path):
+    program, accuracy = judged
     tiny.eval_batch_size = batch_size
-    setup = set_up(tiny)
-    run = _run.Run(
-        setup.config,
-        tmp_path,
-        setup.feed,
-        setup.evaluators,
-        setup.program,
-        Checkpoints(tmp_path),
-    )
-    values = run.evaluate(setup.evaluators["test"].split)
-    test = data.load(tiny.data.source, seed=0).test
-    model = setup.program.task.model(run.state)
-    images = data.normalize(jnp.asarray(test.images), mean=127.5, std=128.0)
-    right = jnp.argmax(model(images), -1) == test.labels
-    assert values["accuracy"] == pytest.approx(float(jnp.mean(right)), abs=1e-6)
+    config, feed, evaluators, _ = set_up(tiny)
+    run = _run.Run(config, tmp_path, feed, evaluators, program, Checkpoints(tmp_path))
+    values = run.evaluate(evaluators["test"].split)
+    assert values["accuracy"] == pytest.approx(accuracy, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -228,12 +244,6 @@ def test_a_comparison_that_cannot_be_drawn_does_not_start(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_with_warm_up_can_be_loaded(tiny, tmp_path):
-    tiny.optim.warmup, tiny.steps = 2, 3
-    training.train(tiny, tmp_path)
-    assert training.load(tmp_path).config.optim.warmup == 2
-
-
 def test_a_half_written_line_and_repeated_steps_leave_the_log_when_resuming(tmp_path):
     from hypersphere.training import _logging
 
@@ -244,26 +254,26 @@ def test_a_half_written_line_and_repeated_steps_leave_the_log_when_resuming(tmp_
     assert file.read_text().splitlines() == lines[:2]
 
 
-def test_data_that_have_changed_are_not_taken_for_the_same(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
-    training.train(tiny, tmp_path)
+def test_data_that_have_changed_are_not_taken_for_the_same(
+    tiny, unfinished, monkeypatch
+):
     load = data.load
     other = tiny.data.source.replace("examples=48", "examples=60")
     monkeypatch.setattr(data, "load", lambda source, **kw: load(other, **kw))
     with pytest.raises(ValueError, match=r"data have changed.*'train': 48.*60"):
-        training.train(tiny, tmp_path)
+        training.train(tiny, unfinished)
 
 
 def test_a_picture_that_cannot_be_drawn_does_not_lose_the_result(
-    tiny, tmp_path, monkeypatch
+    finished, tiny, unfinished, monkeypatch
 ):
     def broken(folder):
         raise ValueError("no ink")
 
     monkeypatch.setattr(viz, "draw", broken)
-    tiny.steps = 2
-    assert training.train(tiny, tmp_path)["steps"] == 2
-    assert (tmp_path / "result.json").is_file()
+    accuracy = finished[0]["test_accuracy"]
+    assert training.train(tiny, unfinished)["test_accuracy"] == accuracy
+    assert json.loads((unfinished / "result.json").read_text())["steps"] == 6
 
 
 def test_harmless_fields_and_lists_do_not_stop_a_resume(finished, tiny):
@@ -281,8 +291,11 @@ def test_a_comparison_without_its_data_leaves_the_folder_free(tiny, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_longer_run_is_not_finished_where_the_shorter_one_was(finished, tiny):
-    _, folder = finished
+def test_a_longer_run_is_not_finished_where_the_shorter_one_was(
+    finished, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(viz, "draw", lambda folder: [])
+    folder = shutil.copytree(finished[1], tmp_path / "longer")
     longer = dataclasses.replace(tiny, steps=9)
     with pytest.raises(ValueError, match=r"config\.steps is 6 there and 9 now.*allow"):
         training.train(longer, folder)
@@ -299,15 +312,15 @@ def test_a_folder_is_for_one_run_at_a_time(tiny, tmp_path):
     assert not (tmp_path / "config.json").exists()
 
 
-def test_the_best_checkpoint_is_kept_whatever_the_cadence(tiny, tmp_path, monkeypatch):
+def test_the_best_checkpoint_is_kept_whatever_the_cadence(tmp_path, monkeypatch):
     monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
     accuracies = iter([0.1, 0.9, 0.3, 0.2])
     judged = lambda *_, **__: {"loss": 1.0, "accuracy": next(accuracies)}  # noqa: E731
     monkeypatch.setattr(_run.Run, "evaluate", judged)
-    tiny.steps, tiny.eval_every, tiny.checkpoint_every, tiny.keep = 8, 2, 7, 1
-    training.train(tiny, tmp_path)
+    config = config_of(steps=8, eval_every=2, checkpoint_every=7, keep=1)
+    training.train(config, tmp_path)
     checkpoints = Checkpoints(tmp_path, read_only=True)
     assert checkpoints.steps() == [4, 8] and checkpoints.best_step() == 4
     best, _ = training.load(tmp_path, best=True)
     last, _ = training.load(tmp_path)
-    assert np.any(best.head.kernel[...] != last.head.kernel[...])
+    assert not np.array_equal(best.head.kernel[...], last.head.kernel[...])

@@ -9,6 +9,7 @@ from flax import nnx
 from hypersphere import nn
 from hypersphere.training._config import OptimConfig
 from hypersphere.training._optim import average, make_optimizer
+from tests.helpers import filled
 
 STEPS = 4
 RATE = 0.1
@@ -32,7 +33,7 @@ class Net(nnx.Module):
 
 @pytest.fixture(scope="module")
 def model():
-    return Net(nnx.Rngs(0))
+    return filled(lambda: Net(nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def params(model):
     generator = np.random.default_rng(20171108)
     tree = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     return jax.tree.map(
-        lambda leaf: jnp.asarray(generator.standard_normal(leaf.shape), leaf.dtype),
+        lambda leaf: np.asarray(generator.standard_normal(leaf.shape), leaf.dtype),
         tree,
     )
 
@@ -51,7 +52,7 @@ def gradients(params):
     generator = np.random.default_rng(20171109)
     return [
         jax.tree.map(
-            lambda leaf: jnp.asarray(generator.standard_normal(leaf.shape), leaf.dtype),
+            lambda leaf: np.asarray(generator.standard_normal(leaf.shape), leaf.dtype),
             params,
         )
         for _ in range(STEPS)
@@ -69,16 +70,31 @@ def plain_sgd(**fields):
 
 def trained(optimizer, params, gradients):
     """The parameters after some steps, by path, and the last state."""
+    ends, state = followed(optimizer, params, gradients)
+    return ends[-1], state
+
+
+def followed(optimizer, params, gradients):
+    """The parameters after each step, by path, and the last state."""
+
+    def step(carry, gradient):
+        params, state = carry
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
 
     @jax.jit
-    def step(params, state, gradient):
-        updates, state = optimizer.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state
+    def run(params, gradients):
+        start = params, optimizer.init(params)
+        (_, state), ends = jax.lax.scan(step, start, gradients)
+        return ends, state
 
-    state = jax.jit(optimizer.init)(params)
-    for gradient in gradients:
-        params, state = step(params, state, gradient)
-    return by_path(params), state
+    ends, state = run(params, jax.tree.map(lambda *x: np.stack(x), *gradients))
+    ends = jax.device_get(ends)
+    return [
+        by_path(jax.tree.map(lambda leaf, i=i: leaf[i], ends))
+        for i in range(len(gradients))
+    ], state
 
 
 def by_path(tree):
@@ -150,11 +166,16 @@ def muon_reference(kernel, gradients):
     return kernel.reshape(shape)
 
 
+@pytest.fixture(scope="module")
+def by_muon(model, params, gradients):
+    """The parameters after each step of Muon, and the last state."""
+    return followed(make_optimizer(config_of("muon"), 10, model), params, gradients)
+
+
 def test_muon_takes_kernels_as_matrices_and_leaves_the_rest_to_adam(
-    model, params, gradients
+    by_muon, params, gradients
 ):
-    optimizer = make_optimizer(config_of("muon"), 10, model)
-    ours, state = trained(optimizer, params, gradients)
+    (*_, ours), state = by_muon
     rest, _ = trained(optax.adam(RATE, nesterov=True), params, gradients)
     flat = [by_path(gradient) for gradient in gradients]
     start = by_path(params)
@@ -170,9 +191,8 @@ def test_muon_takes_kernels_as_matrices_and_leaves_the_rest_to_adam(
     assert len(jax.tree.leaves(state)) == size
 
 
-def test_muon_steps_are_of_the_size_of_adam_steps(model, params, gradients):
-    optimizer = make_optimizer(config_of("muon"), 10, model)
-    ours, _ = trained(optimizer, params, gradients[:1])
+def test_muon_steps_are_of_the_size_of_adam_steps(by_muon, params):
+    (ours, *_), _ = by_muon
     start = by_path(params)
     for path in SPHERICAL:
         size = np.sqrt(np.mean(np.square(ours[path] - start[path]))) / RATE
@@ -213,9 +233,9 @@ def test_frozen_parameters_stay_as_they_are_and_the_rest_does_not(
         clip_norm=1.0,
         unit_norm_every=2,
     )
-    broken = jax.tree.map(jnp.copy, gradients)
+    broken = jax.tree.map(np.copy, gradients)
     for gradient in broken:
-        gradient["layers"][0]["kernel"] *= jnp.nan
+        gradient["layers"][0]["kernel"] *= np.nan
     ours, _ = trained(make_optimizer(config, 10, model), params, broken)
     for path, start in by_path(params).items():
         if path.startswith("layers.0.") or path.endswith(".bias"):
@@ -250,7 +270,7 @@ def test_what_decays_is_plain_kernels_or_what_the_patterns_say(
     patterns, decaying, model, params
 ):
     config = plain_sgd(weight_decay=0.5, decay=patterns)
-    nothing = jax.tree.map(jnp.zeros_like, params)
+    nothing = jax.tree.map(np.zeros_like, params)
     ours, _ = trained(make_optimizer(config, 10, model), params, [nothing])
     for path, start in by_path(params).items():
         share = 1 - RATE * 0.5 if path in decaying else 1.0
@@ -281,7 +301,7 @@ def test_rates_multiply_the_steps_of_what_the_first_pattern_fits(
 
 def test_a_rate_may_have_a_schedule_of_its_own(model, params):
     config = plain_sgd(schedule="cosine", rates=("norm.*: 3 constant", "head.*: 0.5"))
-    ones = [jax.tree.map(jnp.ones_like, params)] * STEPS
+    ones = [jax.tree.map(np.ones_like, params)] * STEPS
     ours, _ = trained(make_optimizer(config, STEPS, model), params, ones)
     cosine = sum((1 + np.cos(np.pi * i / STEPS)) / 2 for i in range(STEPS))
     for path, start in by_path(params).items():
@@ -297,11 +317,9 @@ def test_spherical_filters_alone_are_brought_back_to_unit_length(
 ):
     with_norm = make_optimizer(plain_sgd(unit_norm_every=STEPS), 10, model)
     without = make_optimizer(plain_sgd(), 10, model)
-    before, _ = trained(with_norm, params, gradients[:-1])
-    same, _ = trained(without, params, gradients[:-1])
+    (*_, before, after), _ = followed(with_norm, params, gradients)
+    (*_, same, free), _ = followed(without, params, gradients)
     assert_equal(before, same)
-    after, _ = trained(with_norm, params, gradients)
-    free, _ = trained(without, params, gradients)
     for path in after:
         if path in SPHERICAL:
             squares = np.square(after[path]).reshape(-1, after[path].shape[-1])
@@ -353,22 +371,23 @@ def test_settings_without_a_meaning_are_refused(fields, message, model):
 
 
 def test_the_average_is_that_of_a_slow_loop(draw):
-    weights = [{"w": draw((3, 2)), "count": jnp.array(i)} for i in range(30)]
-    ema = jax.tree.map(jnp.zeros_like, weights[0])
+    weights = [{"w": draw((3, 2)), "count": np.int32(i)} for i in range(30)]
+    ema = {"w": np.zeros((3, 2), np.float32), "count": np.int32(0)}
     truth = np.zeros((3, 2))
     update = jax.jit(average, static_argnames="decay")
     for step, new in enumerate(weights):
-        ema = update(ema, new, jnp.array(step), decay=0.6)
+        ema = update(ema, new, np.int32(step), decay=0.6)
         keep = 0.6 if step >= 13 else (1 + step) / (10 + step)  # 14 / 23 > 0.6
         truth = keep * truth + (1 - keep) * np.asarray(new["w"], np.float64)
         np.testing.assert_allclose(ema["w"], truth, rtol=1e-5, atol=1e-6)
-        assert ema["count"] == step and ema["count"].dtype == jnp.int32
+        assert int(ema["count"]) == step and ema["count"].dtype == np.int32
 
 
 def test_weights_that_do_not_change_are_their_own_average(draw):
-    weights = {"w": draw((50,)), "half": draw((50,)).astype(jnp.bfloat16)}
-    ema = weights
+    half = np.asarray(draw((50,))).astype(jnp.bfloat16)
+    weights = ema = {"w": draw((50,)), "half": half}
+    update = jax.jit(average, static_argnames="decay")
     for step in (0, 1, 1_000):
-        ema = average(ema, weights, step, decay=0.999)
+        ema = update(ema, weights, np.int32(step), decay=0.999)
     assert_equal(by_path(ema), by_path(weights))
     assert ema["half"].dtype == jnp.bfloat16

@@ -1,16 +1,24 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from hypersphere import models, nn, ops
 from hypersphere.training._config import OptimConfig
 from hypersphere.training._penalty import penalty, spherical_paths
+from tests.helpers import filled
 
 
 def small(**arguments):
     arguments = {"depth": 3, "width": 1 / 64, "image_size": 8} | arguments
-    return models.SphereNet(num_classes=3, rngs=nnx.Rngs(0), **arguments)
+    return filled(
+        lambda: models.SphereNet(num_classes=3, rngs=nnx.Rngs(0), **arguments)
+    )
+
+
+def compiled(model, config, transform=lambda function: function):
+    graphdef, state = nnx.split(model)
+    value = transform(lambda state: penalty(nnx.merge(graphdef, state), config))
+    return jax.jit(value)(state)
 
 
 def flat_params(model):
@@ -36,7 +44,7 @@ def test_the_penalty_is_orthogonality_on_spheres_and_l2_on_the_rest():
     assert orthogonality > 0 and l2 > 0
     config = OptimConfig(orthogonality=0.5, l2=0.25)
     np.testing.assert_allclose(
-        penalty(model, config), 0.5 * orthogonality + 0.25 * l2, rtol=1e-5
+        compiled(model, config), 0.5 * orthogonality + 0.25 * l2, rtol=1e-5
     )
 
 
@@ -44,7 +52,7 @@ def test_the_plain_twin_has_l2_in_place_of_orthogonality():
     model = small(similarity=None)
     everything = sum(np.sum(value**2) for value in flat_params(model).values())
     config = OptimConfig(orthogonality=1.0, l2=0.25)
-    np.testing.assert_allclose(penalty(model, config), 0.25 * everything, rtol=1e-5)
+    np.testing.assert_allclose(compiled(model, config), 0.25 * everything, rtol=1e-5)
 
 
 def test_the_kernel_inside_a_sphere_norm_counts_once_and_as_a_sphere():
@@ -53,7 +61,7 @@ def test_the_kernel_inside_a_sphere_norm_counts_once_and_as_a_sphere():
     kernels = {path for path in params if path.endswith("layer.kernel")}
     assert len(kernels) == 4 and spherical_paths(model) == kernels
     truth = sum(overlap(params[path]) for path in kernels)
-    ours = penalty(model, OptimConfig(orthogonality=1.0))
+    ours = compiled(model, OptimConfig(orthogonality=1.0))
     np.testing.assert_allclose(ours, truth, rtol=1e-5)
 
 
@@ -86,26 +94,44 @@ class Layers(nnx.Module):
         )
 
 
+def make_layers():
+    return Layers(nnx.Rngs(0))
+
+
 def test_spherical_are_the_kernels_of_layers_that_ignore_their_length():
     truth = {f"yes.{i}.kernel" for i in range(4)} | {"wrapped.layer.kernel"}
-    assert spherical_paths(Layers(nnx.Rngs(0))) == truth
-    assert spherical_paths(nnx.eval_shape(lambda: Layers(nnx.Rngs(0)))) == truth
+    abstract = nnx.eval_shape(make_layers)
+    assert spherical_paths(abstract) == spherical_paths(filled(make_layers)) == truth
 
 
 def test_the_length_of_spherical_filters_does_not_change_what_layers_answer(draw):
-    model = Layers(nnx.Rngs(0))
+    model = filled(make_layers)
+    layers = [*model.yes, model.wrapped]
+    kernels = [getattr(layer, "layer", layer).kernel for layer in layers]
+    graphdef, state = nnx.split(model)
+
+    @jax.jit
+    def answers(state, images):
+        model = nnx.merge(graphdef, state)
+        return [
+            layer(images[0, 0] if isinstance(layer, nn.SphereLinear) else images)
+            for layer in (*model.yes, model.wrapped)
+        ]
+
+    def with_kernels(change):
+        for kernel in kernels:
+            kernel[...] = jax.device_put(change(np.asarray(kernel[...])))
+        return answers(nnx.state(model), images)
+
     images, lengths = draw((1, 4, 4, 2)), np.array([2, 5], np.float32)
-    for layer in [*model.yes, model.wrapped]:
-        inner = layer.layer if layer is model.wrapped else layer
-        inner.kernel[...] = inner.kernel[...] + 1  # well above the eps of lengths
-        inputs = images[0, 0] if isinstance(layer, nn.SphereLinear) else images
-        before = layer(inputs)
-        inner.kernel[...] = jnp.asarray(np.asarray(inner.kernel[...]) * lengths)
-        np.testing.assert_allclose(layer(inputs), before, rtol=1e-4, atol=1e-4)
+    before = with_kernels(lambda kernel: kernel + 1)  # well above the eps of lengths
+    after = with_kernels(lambda kernel: kernel * lengths)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-4, atol=1e-4)
 
 
 def test_the_penalty_is_differentiable_where_filters_are_zero():
-    model = nn.SphereLinear(3, 2, rngs=nnx.Rngs(0))
-    model.kernel[...] = jnp.zeros((3, 2))
-    gradient = nnx.grad(penalty)(model, OptimConfig(orthogonality=1.0))
-    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+    model = filled(lambda: nn.SphereLinear(3, 2, rngs=nnx.Rngs(0)))
+    model.kernel[...] = jax.device_put(np.zeros((3, 2), np.float32))
+    gradient = compiled(model, OptimConfig(orthogonality=1.0), jax.grad)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

@@ -1,10 +1,9 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hypersphere import data
-from tests.training.small import arrays, config_of, set_up, train_images
+from tests.helpers import respond
+from tests.training.small import arrays, config_of, fresh, set_up, train_images
 
 
 @pytest.fixture(scope="module")
@@ -13,8 +12,11 @@ def setup():
 
 
 def images_of(setup):
-    images, labels = train_images(setup, 0)
-    return jnp.asarray(images), jnp.asarray(labels)
+    return jax.device_put(train_images(setup, 0))
+
+
+def normalized(images):
+    return (np.asarray(images, np.float32) - 127.5) / 128
 
 
 def test_the_template_is_what_the_beginning_is(setup):
@@ -27,7 +29,7 @@ def test_the_template_is_what_the_beginning_is(setup):
 
 
 def test_a_step_takes_the_memory_of_the_state_it_was_given(setup):
-    state = setup.program.init()
+    state = fresh(setup)
     after, _ = setup.program.train(state, *setup.feed.take(0, 1))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     assert (int(after.step), int(after.position)) == (1, 1)
@@ -35,36 +37,36 @@ def test_a_step_takes_the_memory_of_the_state_it_was_given(setup):
 
 def test_a_pool_in_order_is_the_batch_of_these_images(setup):
     pool, order = setup.feed.take(0, 1)
-    chosen, _ = setup.program.train(setup.program.init(), pool, order)
-    given, _ = setup.program.train(setup.program.init(), images_of(setup), None)
+    chosen, _ = setup.program.train(fresh(setup), pool, order)
+    given, _ = setup.program.train(fresh(setup), images_of(setup), None)
     near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)  # noqa: E731
     jax.tree.map(near, chosen.params, given.params)
 
 
 def test_an_evaluation_sums_what_has_weight(setup):
-    state, (images, labels) = setup.program.init(), images_of(setup)
-    weights = jnp.array([1, 0, 1, 1, 0.5, 0, 1, 1], jnp.float32)
+    state, (images, labels) = fresh(setup), images_of(setup)
+    weights = np.array([1, 0, 1, 1, 0.5, 0, 1, 1], np.float32)
     sums = setup.program.judge(state, (images, labels), None, weights)
-    scores = setup.program.task.model(state)(data.normalize(images))
+    scores = respond(setup.program.task.model(state), normalized(images))
     scores = np.asarray(scores, np.float64)
     log_sums = np.log(np.exp(scores).sum(1))
     each = log_sums - scores[np.arange(8), np.asarray(labels)]
     right = scores.argmax(1) == np.asarray(labels)
-    weights = np.asarray(weights, np.float64)
     assert float(sums["examples"]) == 5.5
     assert float(sums["loss"]) == pytest.approx((weights * each).sum(), rel=1e-5)
     assert float(sums["accuracy"]) == (weights * right).sum()
 
 
 def test_features_are_what_the_head_of_the_model_sees(setup):
-    state, pool = setup.program.init(), images_of(setup)
+    state, pool = fresh(setup), images_of(setup)
     features = setup.program.features(state, pool, None)
-    expected = setup.program.task.model(state).features(data.normalize(pool[0]))
+    model = setup.program.task.model(state)
+    expected = jax.jit(model.features)(normalized(pool[0]))
     np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_brought_everywhere_stays_what_it_is(setup):
-    tree = {"a": jnp.arange(3), "b": jnp.ones((2, 2))}
+    tree = jax.device_put({"a": np.arange(3), "b": np.ones((2, 2), np.float32)})
     whole = setup.program.everywhere(tree)
     assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(whole))
     jax.tree.map(np.testing.assert_array_equal, arrays(whole), arrays(tree))

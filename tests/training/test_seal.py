@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,12 @@ def test_a_missing_file_and_a_missing_seal_are_named(sealed):
 def test_a_file_added_later_does_not_matter(sealed):
     (sealed / "note").write_text("mine")
     assert verify(sealed)["step"] == 7
+
+
+def test_every_file_and_folder_is_on_the_disk_when_the_seal_is(tmp_path, monkeypatch):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "data").write_bytes(b"1")
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.add(os.fstat(file).st_ino))
+    write_seal(tmp_path, {})
+    assert synced == {path.stat().st_ino for path in (tmp_path, *tmp_path.rglob("*"))}
