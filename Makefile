@@ -19,7 +19,8 @@ TRAIN_STAMP := .venv/.installed-train$(if $(EXTRAS),-$(EXTRAS))
 # failure is the same everywhere. `.venv/bin/pytest` alone shuffles.
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile -p no:randomly
 # What meets the libraries' interfaces.
-MEETING := tests/nn tests/linen tests/optim tests/test_contract.py \
+MEETING := tests/nn tests/linen tests/optim \
+	tests/test_contract.py tests/test_docstrings.py \
 	tests/training/test_step.py tests/training/test_optim.py tests/training/test_loop.py
 
 .PHONY: train test test-all lint test-fast test-slow test-oldest bare mutations

@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     counting = Compilations(is_told=config.getoption("compilations"))
-    config.pluginmanager.register(counting)
+    config.pluginmanager.register(counting, "compilations")
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def first_failure(folder: pathlib.Path, tests: str) -> str:
     """The test that fails first, or nothing."""
     files = [f"tests/{name}" for name in tests.split()]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "-rfE"]
-    command += ["-p", "no:randomly", "-p", "no:cacheprovider", *files]
+    command += ["-p", "no:randomly", "-p", "no:cacheprovider"]
+    command += ["-p", "no:compilations", *files]
     cache = os.environ.get("JAX_CACHE", str(ROOT / ".cache" / "jax"))
     environment = os.environ | {"JAX_CACHE": cache, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from hypersphere import models, nn
+from hypersphere.models import _spherenet
 from tests import helpers
 
 
@@ -97,6 +98,15 @@ def test_large_images_are_pooled_over_all_their_pixels(draw):
     gradient = jax.jit(jax.grad(total))(draw((1, 35, 35, 1)))
     corners = np.abs(np.asarray(gradient))[0, ..., 0]
     assert (corners[:9].any(), corners[-9:].any(), corners[:, -9:].any()) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("sides", [(9, 14), (11, 7)])
+def test_no_pixel_is_lost_where_a_grid_is_pooled_to_four_by_four(sides):
+    # In every image another pixel is the largest, and none is as large as a zero.
+    images = np.eye(math.prod(sides), dtype=np.float32).reshape(-1, *sides, 1) - 2
+    pooled = jax.jit(_spherenet._pool_to_grid)(images)
+    assert pooled.shape[1:] == (4, 4, 1)
+    np.testing.assert_array_equal(np.asarray(pooled).max((1, 2, 3)), -1)
 
 
 def test_kinds_of_layers_follow_the_switches():

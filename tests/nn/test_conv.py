@@ -29,83 +29,58 @@ def wrapped(x, before, after, mode):
     return np.pad(np.asarray(x), pads, mode)
 
 
+def case(x=(2, 5, 4, 3), size=(3, 2), **more):
+    return dict(x=x, size=size, **more)
+
+
 # What the layer is given; `lax` is the same in the words of the reference, and `pad`
 # what NumPy does to the input first.
 CASES = {
-    "1d": dict(x=(2, 7, 3), size=(4,)),
-    "2d": dict(x=(2, 5, 4, 3), size=(3, 2)),
-    "3d": dict(x=(1, 4, 3, 3, 2), size=(2, 3, 2)),
-    "valid": dict(
-        x=(2, 5, 4, 3), size=(3, 2), layer=dict(padding="VALID"), lax="VALID"
-    ),
-    "one int": dict(
-        x=(2, 5, 4, 3), size=(3, 2), layer=dict(padding=2), lax=[(2, 2), (2, 2)]
-    ),
-    "an int per axis": dict(
-        x=(2, 5, 4, 3), size=(3, 2), layer=dict(padding=(0, 1)), lax=[(0, 0), (1, 1)]
-    ),
-    "pairs": dict(
-        x=(2, 5, 4, 3),
-        size=(3, 2),
-        layer=dict(padding=((2, 0), (1, 3))),
-        lax=[(2, 0), (1, 3)],
-    ),
-    "circular": dict(
-        x=(2, 5, 4, 3),
-        size=(3, 2),
+    "1d": case(x=(2, 7, 3), size=(4,)),
+    "2d": case(),
+    "3d": case(x=(1, 4, 3, 3, 2), size=(2, 3, 2)),
+    "valid": case(layer=dict(padding="VALID"), lax="VALID"),
+    "one int": case(layer=dict(padding=2), lax=[(2, 2), (2, 2)]),
+    "an int per axis": case(layer=dict(padding=(0, 1)), lax=[(0, 0), (1, 1)]),
+    "pairs": case(layer=dict(padding=((2, 0), (1, 3))), lax=[(2, 0), (1, 3)]),
+    "circular": case(
         layer=dict(padding="CIRCULAR"),
         pad=dict(before=(1, 0), after=(1, 1), mode="wrap"),
     ),
-    "circular, dilated": dict(
+    "circular, dilated": case(
         x=(1, 6, 6, 2),
-        size=(3, 2),
         layer=dict(padding="CIRCULAR", kernel_dilation=2),
         pad=dict(before=(2, 1), after=(2, 1), mode="wrap"),
         kernel_dilation=(2, 2),
     ),
-    "reflect": dict(
-        x=(2, 5, 4, 3),
-        size=(3, 2),
+    "reflect": case(
         layer=dict(padding="REFLECT"),
         pad=dict(before=(1, 0), after=(1, 1), mode="reflect"),
     ),
-    "causal": dict(
+    "causal": case(
         x=(2, 7, 3),
         size=(3,),
         layer=dict(padding="CAUSAL", kernel_dilation=2),
         pad=dict(before=(4,), after=(0,), mode="constant"),
         kernel_dilation=(2,),
     ),
-    "strides": dict(
+    "strides": case(
         x=(2, 7, 6, 3), size=(3, 3), layer=dict(strides=(2, 3)), strides=(2, 3)
     ),
-    "one stride": dict(
-        x=(2, 7, 6, 3), size=(3, 3), layer=dict(strides=2), strides=(2, 2)
+    "one stride": case(x=(2, 7, 6, 3), layer=dict(strides=2), strides=(2, 2)),
+    "no stride": case(layer=dict(strides=None)),
+    "kernel dilation": case(
+        x=(1, 7, 6, 2), layer=dict(kernel_dilation=(2, 3)), kernel_dilation=(2, 3)
     ),
-    "no stride": dict(x=(2, 5, 4, 3), size=(3, 2), layer=dict(strides=None)),
-    "kernel dilation": dict(
-        x=(1, 7, 6, 2),
-        size=(3, 2),
-        layer=dict(kernel_dilation=(2, 3)),
-        kernel_dilation=(2, 3),
-    ),
-    "input dilation": dict(
+    "input dilation": case(
         x=(1, 4, 3, 2),
         size=(3, 3),
         layer=dict(input_dilation=(2, 3), strides=2),
         input_dilation=(2, 3),
         strides=(2, 2),
     ),
-    "groups": dict(
-        x=(2, 5, 4, 4), size=(3, 2), layer=dict(feature_group_count=2), groups=2
-    ),
-    "depthwise": dict(
-        x=(2, 5, 4, 3),
-        size=(3, 2),
-        filters=6,
-        layer=dict(feature_group_count=3),
-        groups=3,
-    ),
+    "groups": case(x=(2, 5, 4, 4), layer=dict(feature_group_count=2), groups=2),
+    "depthwise": case(filters=6, layer=dict(feature_group_count=3), groups=3),
 }
 
 
@@ -178,14 +153,8 @@ def test_computes_in_dtype_and_keeps_parameters_in_param_dtype():
 
 def test_preferred_element_type_is_that_of_the_response():
     x = reference.normal(2, 5, 4, 3).astype(jnp.bfloat16)
-    layer = make(
-        3,
-        4,
-        (3, 2),
-        use_bias=False,
-        dtype=jnp.bfloat16,
-        preferred_element_type=jnp.float32,
-    )
+    wide = dict(dtype=jnp.bfloat16, preferred_element_type=jnp.float32)
+    layer = make(3, 4, (3, 2), use_bias=False, **wide)
     y = helpers.respond(layer, x)
     assert y.dtype == jnp.float32
     kernel = np.asarray(layer.kernel[...]).astype(jnp.bfloat16)
@@ -388,11 +357,8 @@ def test_softness_stays_positive_whatever_the_parameter():
 
 
 def test_bad_arguments_are_named_at_construction(as_a_user):
-    with pytest.raises(
-        TypeError,
-        match=r"`SphereConv` needs `kernel_size` as a tuple.*"
-        r"`kernel_size=3`.*\(3,\).*\(3, 3\)",
-    ):
+    named = r"`SphereConv` needs `kernel_size` as a tuple.*"
+    with pytest.raises(TypeError, match=rf"{named}`kernel_size=3`.*\(3,\).*\(3, 3\)"):
         make(3, 4, 3)
     with pytest.raises(TypeError, match=r"as a tuple.*`kernel_size=3\.0`"):
         make(4, 6, 3.0)
@@ -400,10 +366,8 @@ def test_bad_arguments_are_named_at_construction(as_a_user):
         make(4, 6, (3, 2.5))
     with pytest.raises(ValueError, match=r"each at least 1.*`kernel_size=\(3, 0\)`"):
         make(3, 4, (3, 0))
-    with pytest.raises(
-        ValueError,
-        match=r"`in_features=3`, `out_features=6` and `feature_group_count=2`",
-    ):
+    named = r"`in_features=3`, `out_features=6` and `feature_group_count=2`"
+    with pytest.raises(ValueError, match=named):
         make(3, 6, (3, 3), feature_group_count=2)
     with pytest.raises(ValueError, match=r"multiples.*`out_features=5`"):
         make(4, 5, (3, 3), feature_group_count=2)
@@ -414,10 +378,8 @@ def test_bad_arguments_are_named_at_construction(as_a_user):
             ValueError, match=rf"`SphereConv` needs a finite `eps > 0`, got `eps={eps}`"
         ):
             make(3, 4, (3, 3), eps=eps)
-    with pytest.raises(
-        TypeError,
-        match=r"needs a callable `similarity`, got `similarity='linear'`",
-    ):
+    named = r"needs a callable `similarity`, got `similarity='linear'`"
+    with pytest.raises(TypeError, match=named):
         make(3, 4, (3, 3), similarity="linear")
     with pytest.raises(TypeError, match="kernel_sise"):
         make(3, 4, (3, 3), kernel_sise=(3, 3))

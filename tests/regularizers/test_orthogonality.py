@@ -63,7 +63,7 @@ def test_is_that_of_the_authors_code():
 
 def test_gradients_agree_with_finite_differences_and_the_formula():
     kernel = reference.normal(3, 2, 4) / 2
-    helpers.check_derivatives(orthogonality, kernel, order=2)
+    helpers.check_gradients(orthogonality, kernel, order=2)
     filters = np.float64(kernel).reshape(6, 4)
     truth = 4 * filters @ (filters.T @ filters - np.eye(4))
     _, gradient = value_and_gradient(kernel)

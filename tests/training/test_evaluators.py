@@ -126,9 +126,14 @@ def in_three_ways():
     config.eval_batch_size, config.model.momentum = 10, 0.9
     setup = set_up(config)
     draw = np.random.default_rng(20171108)
-    some = lambda leaf: draw.uniform(0.1, 0.4, leaf.shape).astype(np.float32)  # noqa: E731
     state = arrays(fresh(setup))
-    state = state._replace(step=np.int32(4), stats=jax.tree.map(some, state.stats))
+
+    def some(keys, leaf):
+        low, high = (-0.1, 0.1) if keys[-1].key == "mean" else (0.1, 0.4)
+        return draw.uniform(low, high, leaf.shape).astype(np.float32)
+
+    stats = jax.tree_util.tree_map_with_path(some, state.stats)
+    state = state._replace(step=np.int32(4), stats=stats)
 
     def judge(name, state=state):
         evaluator = setup.evaluators[name]
@@ -145,11 +150,17 @@ def test_debiased_statistics_are_the_averages_divided_by_how_full_they_are(
     in_three_ways,
 ):
     _, state, judge = in_three_ways
-    full = 1 - 0.9**4
-    filled = jax.tree.map(lambda leaf: leaf / np.float32(full), state.stats)
-    expected = judge("test", state._replace(stats=filled))
+    expected, fuller = (
+        judge(
+            "test",
+            state._replace(
+                stats=jax.tree.map(lambda leaf, n=n: leaf / (1 - 0.9**n), state.stats)
+            ),
+        )
+        for n in (4, 5)
+    )
     assert judge("test@debiased") == pytest.approx(expected, rel=1e-5)
-    assert abs(judge("test") - expected) > 1e-3
+    assert abs(judge("test") - expected) > 1e-3 < abs(fuller - expected)
 
 
 def test_batch_statistics_are_those_of_the_images_at_hand(in_three_ways):
