@@ -40,14 +40,14 @@ lint: .venv/.installed-test
 
 test-fast: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m "not slow" tests
-	$(BIN)/python $(PYTEST) --doctest-modules hypersphere
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python $(PYTEST) --doctest-modules hypersphere
 
 test-slow: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m slow tests
 
 # The lower bounds of pyproject.toml, on the oldest Python.
 test-oldest: .venv-oldest/.installed
-	.venv-oldest/bin/python $(PYTEST) -m "not slow" $(MEETING)
+	.venv-oldest/bin/python $(PYTEST) -p no:compilations -m "not slow" $(MEETING)
 
 # The package alone, without any extra: it imports, and its layers and losses run.
 bare: .venv-bare/.installed

@@ -25,6 +25,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# Here the tests ask what a program does, not how XLA rounds and fuses it: it compiles
+# in three quarters of the time without most of its optimizations. The slow tests, the
+# operators, the losses and the networks have them.
+LOGIC = {"training", "experiments", "data", "nn", "linen"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    is_logic = item.path.parent.name in LOGIC and not item.get_closest_marker("slow")
+    jax.config.update("jax_disable_most_optimizations", is_logic)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     counting = Compilations(is_told=config.getoption("compilations"))
     config.pluginmanager.register(counting, "compilations")

@@ -195,6 +195,7 @@ def test_remat_changes_no_gradient_and_no_running_average(draw):
     chex.assert_trees_all_close(found[True], found[False], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_same_seed_same_network_and_another_seed_another():
     start = lambda seed: jax.jit(lambda: nnx.state(make(seed), nnx.Param))()  # noqa: E731
     first, again, other = map(start, (3, 3, 4))

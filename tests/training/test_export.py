@@ -41,6 +41,7 @@ def exported(tmp_path_factory):
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 5])
 def test_the_program_gives_the_models_scores_for_any_batch(exported, batch):
     run, out = exported

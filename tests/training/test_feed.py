@@ -186,6 +186,7 @@ def test_more_unreadable_files_than_allowed_end_the_run(torn, part):
     feed.close()
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_a_stream(folder, tmp_path, monkeypatch):
     config = config_for(folder, steps="2 epochs", evaluators=("train every 3",))
     monkeypatch.setattr(_loop, "finish", lambda c, f, run, *_: {"steps": run.step})

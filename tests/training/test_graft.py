@@ -86,6 +86,7 @@ def beginning(monkeypatch, tmp_path):
     return of
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_all_but_the_head_of_another(donor, beginning):
     source = SOURCE.replace("classes=3", "classes=4")
     config = config_of({"data.source": source, "init_from": str(donor)})

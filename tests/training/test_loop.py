@@ -121,6 +121,7 @@ def test_a_folder_of_another_config_is_refused_and_left_alone(finished, tiny):
     assert (folder / "result.json").is_file()
 
 
+@pytest.mark.slow
 def test_divergence_names_the_steps_and_keeps_the_last_good_checkpoint(tmp_path):
     diverging = config_of({"optim.schedule": "piecewise", "optim.factor": 1e38})
     diverging.optim.boundaries = (3,)
@@ -157,6 +158,7 @@ def test_loading_what_is_not_there_says_so(tmp_path):
         training.load(tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
     setup = set_up(tiny)
     program = setup.program
@@ -291,6 +293,7 @@ def test_a_comparison_without_its_data_leaves_the_folder_free(tiny, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_longer_run_is_not_finished_where_the_shorter_one_was(
     finished, tiny, tmp_path, monkeypatch
 ):

@@ -50,6 +50,7 @@ def test_parts_take_turns_so_that_every_device_has_some_of_each():
     assert parts.tolist() == [[0, 4], [1, 5], [2, 6], [3, 7]]
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_is_the_batch_at_once_without_batch_normalization(monkeypatch):
     # On a CPU XLA would compile the four parts one by one.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -218,6 +219,7 @@ def test_dropout_is_for_training_alone(dropping):
     assert abs(loss_at() - float(without["loss"]) / 8) > 1e-3
 
 
+@pytest.mark.slow
 def test_computing_layers_again_changes_no_number(plain):
     _, (*_, kept), metrics = plain
     again, found = after(set_up(config_of({"model.remat": True})), 3)
