@@ -67,25 +67,30 @@ def filled(make: Callable[[], Any], seed: int = 0) -> Any:
 
     def shaped():
         model = make()
-        for path, leaf in nnx.to_flat_state(nnx.state(model)):
-            if not isinstance(leaf, nnx.Variable | jax.core.Tracer):
-                given[path] = leaf
+        for path, module in nnx.iter_modules(model):
+            for name, value in vars(module).items():
+                is_array = isinstance(value, np.ndarray | jax.Array)
+                if is_array and not isinstance(value, jax.core.Tracer):
+                    given[path, name] = value
         return model
 
     draw = np.random.default_rng([20171103, seed])
     graphdef, state = nnx.split(nnx.eval_shape(shaped))
     flat = [
-        (
-            path,
-            given[path]
-            if path in given
-            else leaf.replace(
-                jax.device_put(_start(path, leaf, draw).astype(leaf.dtype))
-            ),
-        )
-        for path, leaf in nnx.to_flat_state(state)
+        (path, _filled(path, leaf, draw)) for path, leaf in nnx.to_flat_state(state)
     ]
-    return nnx.merge(graphdef, nnx.from_flat_state(flat))
+    model = nnx.merge(graphdef, nnx.from_flat_state(flat))
+    modules = dict(nnx.iter_modules(model))
+    for (path, name), value in given.items():
+        setattr(modules[path], name, value)
+    return model
+
+
+def _filled(path: tuple, leaf: Any, draw: np.random.Generator) -> Any:
+    if not isinstance(leaf, nnx.Variable):
+        return leaf  # an array that is given
+    start = _start(path, leaf, draw).astype(leaf.dtype)
+    return leaf.replace(jax.device_put(start))
 
 
 def _start(path: tuple, leaf: nnx.Variable, draw: np.random.Generator) -> np.ndarray:
