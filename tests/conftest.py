@@ -1,7 +1,9 @@
 """Settings and fixtures of every test."""
 
+import fcntl
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 
 import jax
@@ -52,6 +54,15 @@ def draw() -> Callable[[tuple[int, ...]], jax.Array]:
     return lambda shape: jax.device_put(
         generator.standard_normal(shape).astype(np.float32)
     )
+
+
+@pytest.fixture
+def shared_memory() -> Iterator[pathlib.Path]:
+    """The machine's shared memory, which no other test of worker processes uses now."""
+    lock = pathlib.Path(tempfile.gettempdir()) / "hypersphere-shared-memory.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield pathlib.Path("/dev/shm")
 
 
 @pytest.fixture

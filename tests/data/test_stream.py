@@ -276,14 +276,15 @@ def test_late_steps_of_large_runs_can_be_reached():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("workers", "taken"), [(1, 3), (2, 7)])
-def test_worker_processes_change_nothing_and_leave_nothing(tmp_path, workers, taken):
+def test_worker_processes_change_nothing_and_leave_nothing(
+    tmp_path, shared_memory, workers, taken
+):
     test_folder.write_classes(tmp_path, {"a": 9, "bb": 4}, shape=(90, 80, 3))
     (tmp_path / "a" / "zz.png").write_bytes(b"broken")
     records = data.open_records(f"folder:{tmp_path}", seed=1).train
     assert "zz.png" in {pathlib.Path(path).name for path in records.paths}
     options = {"batch_size": 4, "seed": 3, "image_size": 64}
-    shared = pathlib.Path("/dev/shm")
-    before = set(shared.glob("psm_*"))
+    before = set(shared_memory.glob("psm_*"))
     with data.train_batches(records, stop=7, workers=workers, **options) as stream:
         found = [next(stream) for _ in range(taken)]
         assert next(stream, None) is None or taken < 7
@@ -292,9 +293,9 @@ def test_worker_processes_change_nothing_and_leave_nothing(tmp_path, workers, ta
     assert max(batch.skipped.max() for batch in found) >= 0
     assert not multiprocessing.active_children()
     end = time.monotonic() + 5  # a thread of grain's frees it
-    while set(shared.glob("psm_*")) - before and time.monotonic() < end:
+    while set(shared_memory.glob("psm_*")) - before and time.monotonic() < end:
         time.sleep(0.05)
-    assert not set(shared.glob("psm_*")) - before
+    assert not set(shared_memory.glob("psm_*")) - before
 
 
 @pytest.mark.parametrize(
@@ -362,6 +363,7 @@ def test_one_thread_draws_the_order_of_an_epoch(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_memory")
 def test_workers_end_when_their_parent_is_killed(tmp_path):
     for k in range(4):
         path = tmp_path / f"{'train' if k < 3 else 'test'}" / "cat" / f"{k}.png"

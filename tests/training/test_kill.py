@@ -40,8 +40,10 @@ def kill_at(moment, process, workdir, generator):
     ids=["one_device", "four_devices", "stream", "stream_workers"],
 )
 def test_a_run_killed_five_times_is_bit_for_bit_the_one_that_was_not(
-    tmp_path, devices, stream, workers
+    request, tmp_path, devices, stream, workers
 ):
+    if workers:
+        request.getfixturevalue("shared_memory")
     arguments = [f"--config.steps={STEPS}"]
     if stream:
         arguments += resilience.streamed(tmp_path / "images")

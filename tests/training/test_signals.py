@@ -43,6 +43,7 @@ def test_a_signal_saves_and_the_next_start_goes_on_bit_for_bit(
     assert outcome(folder) == straight
 
 
+@pytest.mark.usefixtures("shared_memory")
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 75), ("SIGINT", 130)])
 def test_workers_that_decode_survive_a_signal_to_all_processes(tmp_path, name, status):
     folder = tmp_path / "run"
