@@ -61,7 +61,7 @@ def first_failure(folder: pathlib.Path, tests: str) -> str:
     if done.returncode == 0:
         return ""
     failures = [
-        line.split(" ")[1]
+        line.partition(" ")[2].partition(" - ")[0]
         for line in done.stdout.splitlines()
         if line.startswith(("FAILED ", "ERROR "))
     ]
