@@ -24,7 +24,7 @@ MEETING := tests/nn tests/linen tests/optim \
 	tests/training/test_step.py tests/training/test_optim.py tests/training/test_loop.py
 
 .PHONY: train test test-all lint test-fast test-slow test-oldest bare mutations
-.PHONY: benchmark-quickstart environments clean
+.PHONY: benchmark-quickstart clean
 
 train: $(TRAIN_STAMP)
 	$(BIN)/python train.py --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
@@ -59,8 +59,6 @@ mutations: .venv/.installed-test
 
 benchmark-quickstart: $(TRAIN_STAMP)
 	$(BIN)/python benchmarks/quickstart.py
-
-environments: .venv/.installed-test .venv-oldest/.installed .venv-bare/.installed
 
 # $(call make_environment,FOLDER,PYTHON): uv installs in seconds what takes pip a minute.
 define make_environment

@@ -138,6 +138,15 @@ def test_half_precision_is_normalized_in_float32(dtype):
     np.testing.assert_allclose(wide, truth, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.slow
+def test_float16_goes_the_fast_way_where_it_is_not_compiled():
+    arrays = draw(dtype="float16", depth=16)
+    truth, _ = reference.cosine_attention(*arrays, np.full(4, 10.0))
+    y = rescaled(make(), np.full(4, 10.0))(*map(jax.device_put, arrays))
+    assert y.dtype == "float16"
+    np.testing.assert_allclose(np.asarray(y, float), truth, atol=0.06)
+
+
 def test_half_precision_is_right_where_squares_would_overflow():
     query, key, value = draw(dtype=np.float16, depth=16)
     large = [query * np.float16(1e4), key * np.float16(1e4), value]
