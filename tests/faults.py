@@ -311,7 +311,7 @@ FAULTS = (
         "training/_config_text.py",
         "dataclasses.asdict(config)",
         "dataclasses.asdict(config) | {'seed': 0}",
-        "training/test_config.py training",
+        "training/test_config.py training/test_loop.py",
     ),
     Fault(
         "the deviation is that of a population",

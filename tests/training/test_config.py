@@ -63,3 +63,9 @@ def test_a_misspelt_field_inside_a_config_file_names_the_nearest():
         training.TrainConfig(stpes=3)
     assert "`config.steps`" in training.describe(unknown.value)
     assert training.describe(ValueError("as it is")) == "as it is"
+
+
+def test_every_value_comes_back_from_the_text():
+    config = training.TrainConfig(steps=7, seed=11)
+    config.model.depth, config.optim.frozen = 3, ("head.*",)
+    assert training.from_json(training.to_json(config)) == config
