@@ -7,7 +7,8 @@ from hypersphere import training
 
 
 def test_a_config_survives_json():
-    config = training.TrainConfig(steps=7, compare=("softmax", "w_softmax"))
+    config = training.TrainConfig(steps=7, seed=11)
+    config.compare = ("softmax", "w_softmax")
     config.optim.boundaries = (3, 5)
     config.data.source = "folder:a b/ü"
     assert training.from_json(training.to_json(config)) == config
@@ -63,9 +64,3 @@ def test_a_misspelt_field_inside_a_config_file_names_the_nearest():
         training.TrainConfig(stpes=3)
     assert "`config.steps`" in training.describe(unknown.value)
     assert training.describe(ValueError("as it is")) == "as it is"
-
-
-def test_every_value_comes_back_from_the_text():
-    config = training.TrainConfig(steps=7, seed=11)
-    config.model.depth, config.optim.frozen = 3, ("head.*",)
-    assert training.from_json(training.to_json(config)) == config
