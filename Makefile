@@ -53,7 +53,7 @@ test-oldest: .venv-oldest/.installed
 bare: .venv-bare/.installed
 	.venv-bare/bin/python -W error .ci/bare.py
 
-# Whether the tests notice faults that are planted; about ten minutes.
+# Whether the tests notice faults that are planted; about a quarter of an hour.
 mutations: .venv/.installed-test
 	$(BIN)/python -m tests.mutations
 

@@ -6,8 +6,8 @@
 
 A fault is a line of the package written wrongly. It is planted in a copy, and the files
 of tests that import the module run there until the first failure. The table says which
-test noticed; the exit status is 1 if a fault went unnoticed. All of them take about 10
-minutes on two cores. Not collected by pytest.
+test noticed; the exit status is 1 if a fault went unnoticed. All of them take about a
+quarter of an hour on two cores. Not collected by pytest.
 """
 
 import argparse
