@@ -15,6 +15,8 @@ WORKERS ?= auto
 comma := ,
 BIN := .venv/bin
 TRAIN_STAMP := .venv/.installed-train$(if $(EXTRAS),-$(EXTRAS))
+# Importing JAX takes three times as long where Python must compile it at every start.
+export PYTHONDONTWRITEBYTECODE :=
 # A file stays in one process, which counts what it compiles; in its order, so that a
 # failure is the same everywhere. `.venv/bin/pytest` alone shuffles.
 PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile -p no:randomly
@@ -39,8 +41,7 @@ lint: .venv/.installed-test
 	$(BIN)/basedpyright
 
 test-fast: .venv/.installed-test
-	$(BIN)/python $(PYTEST) -m "not slow" tests
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python $(PYTEST) --doctest-modules hypersphere
+	$(BIN)/python $(PYTEST) -m "not slow" --doctest-modules hypersphere tests
 
 test-slow: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m slow tests
@@ -66,7 +67,8 @@ define make_environment
 	$(1)/bin/pip install --quiet --disable-pip-version-check uv
 endef
 # $(call install,FOLDER,WHAT)
-install = $(1)/bin/uv pip install --quiet --python $(1)/bin/python --editable $(2)
+install = $(1)/bin/uv pip install --quiet --compile-bytecode \
+	--python $(1)/bin/python --editable $(2)
 
 .venv/bin/uv:
 	$(call make_environment,.venv,$(PYTHON))

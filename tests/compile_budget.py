@@ -8,7 +8,7 @@ one with `COMMON`; `pytest --compilations` prints what each file needs.
 
 JAX forgets its compiled programs when a file begins, so the count does not depend on
 the files before; the cache on disk does not change it either, for JAX reports a
-program that it reads from there as well.
+program that it reads from there as well. The examples of docstrings have no budget.
 """
 
 import collections
@@ -67,7 +67,7 @@ class Compilations:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         file = item.nodeid.partition("::")[0]
-        if file != self.file:
+        if file != self.file and not isinstance(item, pytest.DoctestItem):
             jax.clear_caches()
         self.file = file
 
@@ -83,8 +83,9 @@ class Compilations:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         report = yield
-        counts = {"tests": self.so_far, "fixtures": self.by_fixtures}
-        report.user_properties.append(("compilations", counts))
+        if not isinstance(item, pytest.DoctestItem):
+            counts = {"tests": self.so_far, "fixtures": self.by_fixtures}
+            report.user_properties.append(("compilations", counts))
         self.so_far = self.by_fixtures = 0
         return report
 

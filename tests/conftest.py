@@ -1,6 +1,7 @@
 """Settings and fixtures of every test."""
 
 import fcntl
+import gc
 import os
 import pathlib
 import tempfile
@@ -17,6 +18,7 @@ CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_CACHE", str(CACHE)))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+gc.set_threshold(200_000, 50, 100)  # tracing leaves much to look at and little to free
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,21 +29,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# Here the tests ask what a program does, not how XLA rounds and fuses it: it compiles
-# in three quarters of the time without most of its optimizations. The slow tests, the
-# operators, the losses and the networks have them.
-LOGIC = {"training", "experiments", "data", "nn", "linen"}
+class Optimizations:
+    """Which tests XLA compiles with all of its optimizations.
 
+    In the folders of `LOGIC`, and in the examples of docstrings, the question is what a
+    program does, not how XLA rounds and fuses it: without most optimizations it
+    compiles in three quarters of the time. The slow tests, the operators, the losses
+    and the networks have them.
+    """
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    is_logic = item.path.parent.name in LOGIC and not item.get_closest_marker("slow")
-    jax.config.update("jax_disable_most_optimizations", is_logic)
+    LOGIC = {"training", "experiments", "data", "nn", "linen"}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        is_example = isinstance(item, pytest.DoctestItem)
+        is_logic = is_example or item.path.parent.name in self.LOGIC
+        is_slow = item.get_closest_marker("slow") is not None
+        jax.config.update("jax_disable_most_optimizations", is_logic and not is_slow)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     counting = Compilations(is_told=config.getoption("compilations"))
     config.pluginmanager.register(counting, "compilations")
+    # Not hooks of this file, which examples outside of its folder would not meet.
+    config.pluginmanager.register(Optimizations(), "optimizations")
 
 
 @pytest.fixture

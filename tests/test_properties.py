@@ -147,6 +147,7 @@ def test_the_answer_is_at_most_one_and_odd_in_the_filter(operator, seed, dtype):
         np.testing.assert_array_equal(opposite, -np.asarray(answer))
 
 
+@pytest.mark.slow
 @many
 @given(operators, seeds, dtypes, every([0.5, 4.0, 1e4]))
 def test_the_answer_is_that_of_the_reference(operator, seed, dtype, size):

@@ -151,15 +151,6 @@ def apply_operations(
 
     Returns:
         uint8 images of the same shape.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from hypersphere.data import _rand_augment
-        >>> images = jnp.array([0, 100, 200], jnp.uint8).reshape(1, 1, 3, 1)
-        >>> chosen = jnp.array([_rand_augment.OPERATIONS.index("solarize")], jnp.int32)
-        >>> result = _rand_augment.apply_operations(images, chosen, jnp.array([0.5]))
-        >>> result.ravel().tolist()
-        [0, 100, 55]
     """
     _, height, width, _ = images.shape
     images = _warp(images, _matrix(height, width, chosen, strength))

@@ -72,12 +72,11 @@ class SphereNet(Network):
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from hypersphere import models, ops
-        >>> net = models.SphereNet(
-        ...     depth=3, width=1 / 8, similarity=ops.Linear(), rngs=nnx.Rngs(0)
-        ... )
+        >>> make = lambda: models.SphereNet(similarity=ops.Linear(), rngs=nnx.Rngs(0))
+        >>> net = nnx.eval_shape(make)  # shapes only; `make()` for parameters
         >>> images = jnp.ones((2, 32, 32, 3))
-        >>> net(images).shape, net.features(images).shape
-        ((2, 10), (2, 32))
+        >>> nnx.eval_shape(lambda net: net(images), net).shape
+        (2, 10)
 
     References:
         Liu et al., Deep Hyperspherical Learning, NIPS 2017

@@ -52,7 +52,6 @@ PAIRS += [("ResNet", switch) for switch in OF_RESNET]
 FAST = [
     ("SphereNet", "plain without activation"),
     ("SphereNet", "cosine in half precision"),
-    ("SphereNet", "learnable, angular, again"),
 ]
 
 

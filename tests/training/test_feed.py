@@ -207,6 +207,7 @@ def test_a_whole_run_on_a_stream_ends_with_its_result_and_its_model(folder, tmp_
     assert training.load(tmp_path).model.image_shape == (SIZE, SIZE, 3)
 
 
+@pytest.mark.slow
 def test_a_dry_run_opens_a_stream_once(folder, monkeypatch):
     start, starts = _feed.Streamed._start, []
 

@@ -315,6 +315,7 @@ def test_a_folder_is_for_one_run_at_a_time(tiny, tmp_path):
     assert not (tmp_path / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_whatever_the_cadence(tmp_path, monkeypatch):
     monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
     accuracies = iter([0.1, 0.9, 0.3, 0.2])

@@ -148,7 +148,10 @@ def margin_loss(outputs, labels):
 
 @pytest.mark.parametrize(
     ("kind", "loss", "slow"),
-    [("mixup", "softmax", cross_entropy), ("cutmix", "ga_softmax", margin_loss)],
+    [
+        ("cutmix", "ga_softmax", margin_loss),
+        pytest.param("mixup", "softmax", cross_entropy, marks=pytest.mark.slow),
+    ],
 )
 def test_the_loss_of_mixed_images_is_shared_by_both_labels(kind, loss, slow):
     config = config_of(
