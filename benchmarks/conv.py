@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from _measure import Candidate, compare, setting
+from _step import SIMILARITIES
 from flax import nnx
-from train_step import SIMILARITIES
 
 from hypersphere import nn
 

@@ -10,20 +10,11 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from _measure import Candidate, compare, setting
+from _step import SIMILARITIES, make_step
 from flax import nnx
 
-from hypersphere import models, nn, ops
-
-SIMILARITIES = {
-    "plain": None,
-    "cosine": ops.Cosine(),
-    "linear": ops.Linear(),
-    "sigmoid": ops.Sigmoid(),
-    "learnable sigmoid": nn.LearnableSigmoid,
-}
-
+from hypersphere import models
 
 def candidate(name: str, options: argparse.Namespace) -> Candidate:
     """One training step: loss, gradient, momentum SGD, batch statistics."""
@@ -34,25 +25,11 @@ def candidate(name: str, options: argparse.Namespace) -> Candidate:
         dtype=jnp.dtype(options.dtype),
         rngs=nnx.Rngs(0),
     )
-    graphdef, params, rest = nnx.split(net, nnx.Param, ...)
-    optimizer = optax.sgd(0.1, momentum=0.9)
-
-    def step(params, momentum, rest, images, labels):
-        def loss(params):
-            model = nnx.merge(graphdef, params, rest, copy=True)
-            entropy = optax.softmax_cross_entropy_with_integer_labels
-            value = entropy(model(images), labels).mean()
-            return value, nnx.state(model, nnx.Not(nnx.Param))
-
-        (value, after), slopes = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, momentum = optimizer.update(slopes, momentum)
-        return optax.apply_updates(params, updates), momentum, after, value
-
+    step, state = make_step(net)
     generator = np.random.default_rng(0)
     images = generator.standard_normal((options.batch, 32, 32, 3), np.float32)
     labels = generator.integers(0, 10, options.batch)
-    inputs = (params, optimizer.init(params), rest, images, labels)
-    return Candidate(name, step, jax.device_put(inputs))
+    return Candidate(name, step, jax.device_put((*state, images, labels)))
 
 
 def main() -> None:
