@@ -106,7 +106,9 @@ def name_layers(model: nnx.Module) -> None:
         kind = type(module)
         if path and "__call__" in vars(kind):
 
-            def call(self, *a, _call=kind.__call__, _path=".".join(map(str, path)), **k):
+            def call(
+                self, *a, _call=kind.__call__, _path=".".join(map(str, path)), **k
+            ):
                 with jax.named_scope(_path):
                     return _call(self, *a, **k)
 
@@ -152,7 +154,9 @@ def ask(
     """
     program, _ = lowered(name, options, device)
     asked = [program.as_text(debug_info=bool(options.top)), str(target), versions()]
-    asked.append(os.environ.get("XLA_FLAGS", "") + os.environ.get("LIBTPU_INIT_ARGS", ""))
+    asked.append(
+        os.environ.get("XLA_FLAGS", "") + os.environ.get("LIBTPU_INIT_ARGS", "")
+    )
     file = CACHE / f"{hashlib.sha256(repr(asked).encode()).hexdigest()[:32]}.json"
     if not file.exists():
         start = time.perf_counter()
@@ -181,7 +185,9 @@ def row(
         by = "cycles" if cost.get("cycles") else "bytes"
         listed.sort(key=lambda one: -(one[by] or 0) * one["times"])
         keys = ("name", "opcode", "origin", "cycles", "bytes", "times")
-        found["top"] = [{key: one[key] for key in keys} for one in listed[: options.top]]
+        found["top"] = [
+            {key: one[key] for key in keys} for one in listed[: options.top]
+        ]
     return found
 
 
@@ -243,7 +249,9 @@ def main() -> None:
         "--similarities", nargs="+", default=list(SIMILARITIES), choices=SIMILARITIES
     )
     parser.add_argument("--top", type=int, default=0, help="the dearest instructions")
-    parser.add_argument("--against", metavar="FILE", help="JSON that this printed before")
+    parser.add_argument(
+        "--against", metavar="FILE", help="JSON that this printed before"
+    )
     parser.add_argument("--rounds", type=int, default=30, help="where the chip is here")
     options = parser.parse_args()
     try:

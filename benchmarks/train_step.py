@@ -16,6 +16,7 @@ from flax import nnx
 
 from hypersphere import models
 
+
 def candidate(name: str, options: argparse.Namespace) -> Candidate:
     """One training step: loss, gradient, momentum SGD, batch statistics."""
     net = models.SphereNet(

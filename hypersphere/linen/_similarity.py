@@ -44,19 +44,24 @@ class LearnableSigmoid(linen.Module):
         floor are those of the authors' code. https://arxiv.org/abs/1711.03189
     """
 
+    takes_scale = True  # a similarity that is called with dot products and their scale
+
     features: int
     _: dataclasses.KW_ONLY
     start: float = 0.7
 
     @linen.compact
     def __call__(
-        self, cos: Float[Array, "... features"]
+        self,
+        cos: Float[Array, "... features"],
+        scale: Float[Array, "..."] | None = None,
     ) -> Float[Array, "... features"]:
-        """The response to cosines in [-1, 1], in their shape and dtype."""
+        """The response to cosines, or to `cos * scale`, in the dtype of `cos`."""
         check_features("LearnableSigmoid", cos.shape, self.features)
         raw = self.param("raw", linen.initializers.constant(self.start), self.features)
         k = ops.learned_softness(raw)
-        return ops.sigmoid(cos, k=jnp.reshape(k, (1,) * (cos.ndim - 1) + (-1,)))
+        k = jnp.reshape(k, (1,) * (cos.ndim - 1) + (-1,))
+        return ops.sigmoid(cos, k=k, scale=scale)
 
 
 class SharpenedCosine(linen.Module):

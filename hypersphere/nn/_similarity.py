@@ -41,6 +41,8 @@ class LearnableSigmoid(nnx.Module):
         floor are those of the authors' code. https://arxiv.org/abs/1711.03189
     """
 
+    takes_scale = True  # a similarity that is called with dot products and their scale
+
     def __init__(self, features: int, *, init: float = 0.7, rngs: nnx.Rngs):
         self.raw = nnx.Param(jnp.full((features,), init, jnp.float32))
         del rngs
@@ -51,12 +53,14 @@ class LearnableSigmoid(nnx.Module):
         return ops.learned_softness(self.raw[...])
 
     def __call__(
-        self, cos: Float[Array, "... features"]
+        self,
+        cos: Float[Array, "... features"],
+        scale: Float[Array, "..."] | None = None,
     ) -> Float[Array, "... features"]:
-        """The response to cosines in [-1, 1], in their shape and dtype."""
+        """The response to cosines, or to `cos * scale`, in the dtype of `cos`."""
         check_features("LearnableSigmoid", cos.shape, self.raw.shape[0])
         k = jnp.reshape(self.k, (1,) * (cos.ndim - 1) + (-1,))
-        return ops.sigmoid(cos, k=k)
+        return ops.sigmoid(cos, k=k, scale=scale)
 
 
 class SharpenedCosine(nnx.Module):

@@ -20,7 +20,7 @@ def answer(
     similarity: ResponseFunction,
     magnitude: Magnitude = Sphere(),
     radius: Any = 1.0,
-    weight: Any = 1.0,
+    weight: Any = None,
     eps: float,
     dtype: Any,
 ) -> Array:
@@ -28,13 +28,22 @@ def answer(
 
     `squares` are the patches' sums of squares, after `scaled`; `radius` and `weight`,
     which multiplies the answers, broadcast against them. A similarity that sets
-    `takes_norm` is given the length too.
+    `takes_norm` is given the length too; one that sets `takes_scale` the dot products
+    and what makes cosines of them.
     """
-    cos = clip_cosine(dots * inverse_length(squares, eps=eps))
-    norm = length(squares, eps=eps)
-    takes_norm = getattr(similarity, "takes_norm", False)
-    response = similarity(cos, norm=norm) if takes_norm else similarity(cos)
-    return (magnitude(norm, radius=radius) * response * weight).astype(dtype)
+    scale, norm = inverse_length(squares, eps=eps), length(squares, eps=eps)
+    is_angle_alone = magnitude == Sphere() and weight is None
+    if getattr(similarity, "takes_scale", False):
+        product = dots if is_angle_alone else dots.astype(scale.dtype)
+        response = similarity(product, scale=scale)
+    elif getattr(similarity, "takes_norm", False):
+        response = similarity(clip_cosine(dots * scale), norm=norm)
+    else:
+        response = similarity(clip_cosine(dots * scale))
+    if not is_angle_alone:
+        response = magnitude(norm, radius=radius) * response
+        response = response if weight is None else response * weight
+    return response.astype(dtype)
 
 
 def dot_dtype(dtype: Any) -> Any:

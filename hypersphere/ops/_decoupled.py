@@ -221,7 +221,7 @@ def decoupled_conv_general_dilated(
     else:
         weights = jnp.ones_like(rhs) if mask is None else jnp.asarray(mask)
         squares = _masked_sum(lhs, weights, convolve, eps)
-    weight: Any = 1.0
+    weight: Any = None
     if weighted:
         weight = l2_norm(rhs.astype(accumulation_dtype(rhs)), axis=filter_axes, eps=eps)
     return answer(
@@ -237,8 +237,8 @@ def decoupled_conv_general_dilated(
 
 
 def _per_filter(values: Any, ndim: int, channel: int) -> Any:
-    """A number as it is; one per filter laid along the filters' axis."""
-    if jnp.ndim(values) == 0:
+    """A number, or None, as it is; one per filter laid along the filters' axis."""
+    if values is None or jnp.ndim(values) == 0:
         return values
     return jnp.reshape(values, (1,) * channel + (-1,) + (1,) * (ndim - channel - 1))
 

@@ -20,9 +20,12 @@ _MAGIC = 0x5F3759DF
 def inverse_root(x: Array) -> Array:
     """1 / sqrt(x) of positive x, off by at most 3e-7 of itself in float32.
 
-    In float64 it is XLA's own.
+    In float64, and where XLA does not store it, it is XLA's own.
     """
-    return lax.rsqrt(x) if x.dtype == jnp.float64 else _inverse_root(x, steps=3)
+    if x.dtype == jnp.float64:
+        return lax.rsqrt(x)
+    of_cpu = functools.partial(_inverse_root, steps=3)
+    return lax.platform_dependent(x, cpu=of_cpu, default=lax.rsqrt)
 
 
 def _inverse_root(x: Array, *, steps: int) -> Array:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_kernel_size, check_positive
 from hypersphere.ops._angles import length, scaled
+from hypersphere.ops._sums import sum_squares
 
 Padding: TypeAlias = str | Sequence[tuple[int, int]]
 
@@ -96,9 +97,11 @@ def box_sum(
     channel = numbers.lhs_spec[1]
     per_group = lhs.shape[channel] // groups
     grouped = (*lhs.shape[:channel], groups, per_group, *lhs.shape[channel + 1 :])
-    squares = jnp.sum(
-        jnp.square(scaled(lhs, eps=eps)).reshape(grouped), axis=channel + 1
-    )
+    squares = jnp.square(scaled(lhs, eps=eps))
+    if groups == 1 and lhs.dtype == jnp.bfloat16:
+        squares = sum_squares(squares, channel)
+    else:
+        squares = jnp.sum(squares.reshape(grouped), axis=channel + 1)
 
     def over_lhs(values: Sequence[Any], other: Any) -> tuple[Any, ...]:
         full = [other] * lhs.ndim

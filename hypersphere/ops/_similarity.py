@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
+from hypersphere.ops import _curves
 from hypersphere.ops._angles import (
     accumulation_dtype,
     angle,
-    arcsin,
     clip_cosine,
     inverse_sine_of,
 )
@@ -52,9 +52,13 @@ class Cosine:
         https://arxiv.org/abs/1711.03189
     """
 
-    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The response to cosines in [-1, 1]."""
-        return clip_cosine(cos)
+    takes_scale: ClassVar[bool] = True
+
+    def __call__(
+        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
+    ) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
+        return _respond(_curves.COSINE, cos, scale)
 
     def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
         """Cosine continued downwards: (-1)^q cos(theta) - 2q, q = floor(theta / pi).
@@ -89,9 +93,13 @@ class Linear:
         Differs: the authors' code writes 2 / pi with six digits; here it is exact.
     """
 
-    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The response to cosines in [-1, 1]."""
-        return clip_cosine(arcsin(cos) * (2 / math.pi))
+    takes_scale: ClassVar[bool] = True
+
+    def __call__(
+        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
+    ) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
+        return _respond(_curves.LINEAR, cos, scale)
 
     def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
         """The same straight line: 1 - 2 theta / pi.
@@ -133,13 +141,16 @@ class Sigmoid:
     """
 
     k: float = 0.3
+    takes_scale: ClassVar[bool] = True
 
     def __post_init__(self):
         check_positive("Sigmoid", k=self.k)
 
-    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The response to cosines in [-1, 1]."""
-        return sigmoid(cos, k=self.k)
+    def __call__(
+        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
+    ) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
+        return sigmoid(cos, k=self.k, scale=scale)
 
     def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
         """The same formula past pi, where it saturates at -coth(pi / 4k).
@@ -153,7 +164,9 @@ class Sigmoid:
         Returns:
             One at zero, never rising.
         """
-        rate, top = _s_curve_scales(jnp.asarray(self.k, accumulation_dtype(theta)))
+        rate, top = _curves.s_curve_scales(
+            jnp.asarray(self.k, accumulation_dtype(theta))
+        )
         return (_monotone_tanh((math.pi / 2 - theta) * rate) * top).astype(theta.dtype)
 
 
@@ -174,9 +187,13 @@ class SquaredCosine:
         Liu et al., Decoupled Networks, CVPR 2018. https://arxiv.org/abs/1804.08071
     """
 
-    def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The response to cosines in [-1, 1]."""
-        return clip_cosine(cos * jnp.abs(cos))
+    takes_scale: ClassVar[bool] = True
+
+    def __call__(
+        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
+    ) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
+        return _respond(_curves.SQUARED_COSINE, cos, scale)
 
     def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
         """Continued downwards as `Cosine` is: (-1)^q g - 2q, q = floor(theta / pi).
@@ -257,7 +274,10 @@ def learned_power(raw: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def sigmoid(
-    cos: Float[Array, "..."], *, k: float | Float[Array, "..."]
+    cos: Float[Array, "..."],
+    *,
+    k: float | Float[Array, "..."],
+    scale: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
     """The sigmoid similarity with a softness that may be an array, and be learned.
 
@@ -265,6 +285,8 @@ def sigmoid(
         cos: Cosines in [-1, 1], any shape.
         k: Softness, dimensionless, positive (not checked); broadcast against `cos`,
             so that one value per filter has shape (filters,).
+        scale: What makes cosines of `cos` where these are dot products, broadcast
+            against them: their patches' inverse lengths.
 
     Returns:
         Responses in [-1, 1], in the shape and dtype of `cos`.
@@ -278,8 +300,18 @@ def sigmoid(
     """
     cos = jnp.asarray(cos)
     check_floating("sigmoid", cos=cos)
-    k = jnp.asarray(k, accumulation_dtype(cos))
-    return _sigmoid(cos, k).astype(cos.dtype)
+    return _respond(
+        _curves.SIGMOID, cos, scale, jnp.asarray(k, accumulation_dtype(cos))
+    )
+
+
+def _respond(
+    curve: _curves.Curve, cos: Array, scale: Array | None, *values: Array
+) -> Array:
+    cos = jnp.asarray(cos)
+    if scale is None:
+        scale = jnp.ones((1,) * cos.ndim, accumulation_dtype(cos))
+    return _curves.respond(curve, cos, scale, *values)
 
 
 def learned_softness(raw: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -302,38 +334,6 @@ def learned_softness(raw: Float[Array, "..."]) -> Float[Array, "..."]:
         https://arxiv.org/abs/1711.03189
     """
     return jnp.abs(raw) + 0.05
-
-
-@jax.custom_jvp
-def _sigmoid(cos: Array, k: Array) -> Array:
-    rate, top = _s_curve_scales(k)
-    return clip_cosine(jnp.tanh(arcsin(cos) * rate) * top)
-
-
-@_sigmoid.defjvp
-def _sigmoid_jvp(primals, tangents):
-    cos, k = primals
-    latitude = arcsin(cos)
-    rate, top = _s_curve_scales(k)
-    curve = jnp.tanh(latitude * rate)
-    rise = top * (1 - curve) * (1 + curve)
-    to_cos = rise * rate * inverse_sine_of(cos)
-    to_k = curve * ((top * top - 1) * (math.pi / 4)) - rise * latitude * 0.5
-    # A choice between two that are the same keeps XLA's CPU backend from summing the
-    # gradient to k with a library call that wants its factors stored.
-    shape = jnp.broadcast_shapes(cos.shape, k.shape)
-    of_k = jnp.broadcast_to(tangents[1] / k**2, shape)
-    of_k = jnp.where(cos != 0, of_k, of_k)
-    return _sigmoid(cos, k), to_cos * tangents[0] + to_k * of_k
-
-
-def _s_curve_scales(k: Array) -> tuple[Array, Array]:
-    """What the latitude and its tanh are multiplied by."""
-    rate = 0.5 / k
-    pole = jnp.tanh(math.pi / 2 * rate)
-    top = 1 / pole
-    # Rounded up, so that the response to a cosine of one is one.
-    return rate, jnp.where(pole * top < 1, top * (1 + jnp.finfo(top.dtype).eps), top)
 
 
 def _monotone_tanh(x: Array) -> Array:

@@ -1,0 +1,63 @@
+"""Sums over features, and their transpose, in the form that a TPU is fast at.
+
+There the features lie across the lanes of a vector register, and adding up lanes is
+slower than the convolution beside it. The matrix unit does it while it waits: as a
+product with ones, hidden from XLA, which would turn it back into a sum. It multiplies
+in bfloat16, so only layers that compute in it are summed so: three products are exact
+for their squares, and one is enough for a gradient.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+_ROWS = 8  # what a TPU multiplies at least; one row XLA takes for a sum
+
+
+def for_tpu(of_tpu: Callable[..., Array], other: Callable[..., Array], *args: Array):
+    """What a TPU computes in one way and every other device in another."""
+    return lax.platform_dependent(*args, tpu=of_tpu, default=other)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def sum_squares(squares: Array, axis: int) -> Array:
+    """The sum over an axis, which stays, of the squares of bfloat16 numbers."""
+
+    def product(squares: Array) -> Array:
+        numbers = (((1,), (axis,)), ((), ()))
+        ones = _ones(squares.shape[axis])
+        sums = lax.dot_general(ones, squares, numbers, precision=lax.Precision.HIGH)
+        return jnp.expand_dims(sums[0], axis)
+
+    return for_tpu(product, lambda x: jnp.sum(x, axis, keepdims=True), squares)
+
+
+@sum_squares.defjvp
+def _sum_squares_jvp(axis: int, primals: tuple[Array], tangents: tuple[Array]):
+    # Its transpose is a broadcast.
+    return sum_squares(*primals, axis), jnp.sum(tangents[0], axis, keepdims=True)
+
+
+def spread(values: Array, axis: int, size: int) -> Array:
+    """Repeats an axis of length one; written so that its transpose is a sum.
+
+    On a TPU the values are rounded to bfloat16, and so is what its transpose adds up.
+    """
+
+    def product(values: Array) -> Array:
+        first = jnp.squeeze(values, axis)[None]
+        more = jnp.zeros((_ROWS - 1, *first.shape[1:]), first.dtype)
+        rows = jnp.concatenate([first, more])
+        full = lax.dot_general(rows, _ones(size), (((0,), (0,)), ((), ())))
+        return jnp.moveaxis(full, -1, axis)
+
+    shape = (*values.shape[:axis], size, *values.shape[axis + 1 :])
+    return for_tpu(product, lambda values: jnp.broadcast_to(values, shape), values)
+
+
+def _ones(size: int) -> Array:
+    return lax.optimization_barrier(jnp.ones((_ROWS, size), jnp.float32))
