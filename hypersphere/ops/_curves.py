@@ -32,14 +32,18 @@ class Curve(NamedTuple):
 
     Attributes:
         response: (cos, *values) -> the response; `cos` may be rounded past one.
-        derivative: (response, cos, *values) -> the slope, the cosine, and the slope to
+        from_cosine: (cos, *values) -> the slope, and those to each of the values.
+        from_response: (response, *values) -> the slope, the cosine, and the slopes to
             each of the values.
+        undone_on: The platforms whose backward pass goes by the response.
         is_stored: Whether the response is rounded to its dtype at once, so that XLA
             stores it in that one instead of in float32.
     """
 
     response: Callable[..., Array]
-    derivative: Callable[..., tuple[Array, ...]]
+    from_cosine: Callable[..., tuple[Array, ...]]
+    from_response: Callable[..., tuple[Array, ...]]
+    undone_on: tuple[str, ...] = ("tpu",)
     is_stored: bool = False
 
 
@@ -58,14 +62,35 @@ def _respond_jvp(curve: Curve, primals: Any, tangents: Any) -> tuple[Array, Arra
     product, scale, *values = primals
     of_product, of_scale, *of_values = tangents
     response = respond(curve, *primals)
-    cos = _wide(product) * scale
-    slope, cos, *slopes = curve.derivative(_wide(response), cos, *values)
-    # d(product * scale), with the product as cosine over scale.
-    to_cos = scale * _wide(of_product) + cos * _over(of_scale / scale, product)
+    slope, factor, unit, *slopes = _derivative(
+        curve, *(_wide(response), _wide(product), scale), *values
+    )
+    # d(product * scale)
+    to_cos = scale * _wide(of_product) + factor * _over(of_scale * unit, product)
     change = slope * to_cos
     for to_value, of_value in zip(slopes, of_values, strict=True):
-        change = change + to_value * of_value
+        of_value = jnp.broadcast_to(of_value, change.shape)
+        # A choice between two that are the same keeps XLA's CPU backend from summing
+        # the gradient with a library call that wants its factors stored.
+        change = change + to_value * jnp.where(response != 0, of_value, of_value)
     return response, change.astype(product.dtype)
+
+
+def _derivative(curve: Curve, *arrays: Array) -> tuple[Array, ...]:
+    """The slope, the product as a factor and its unit per patch, the other slopes."""
+
+    def by_product(response: Array, product: Array, scale: Array, *values: Array):
+        slope, *slopes = curve.from_cosine(product * scale, *values)
+        return slope, product, jnp.ones_like(scale), *slopes
+
+    def by_response(response: Array, product: Array, scale: Array, *values: Array):
+        slope, cos, *slopes = curve.from_response(response, *values)
+        return slope, cos, 1 / scale, *slopes
+
+    if arrays[0].dtype == jnp.float64:
+        return by_product(*arrays)
+    undone = dict.fromkeys(curve.undone_on, by_response)
+    return lax.platform_dependent(*arrays, **undone, default=by_product)
 
 
 def _wide(x: Array) -> Array:
@@ -86,82 +111,86 @@ def _inverse_cosine(latitude: Array) -> Array:
     return 1 / jnp.maximum(sine(math.pi / 2 - jnp.abs(latitude)), 1 / MAX_SLOPE)
 
 
-def _undone(
-    from_response: Callable[..., tuple[Array, ...]],
-    from_cosine: Callable[..., tuple[Array, ...]],
-    *arrays: Array,
-    **platforms: bool,
-) -> tuple[Array, ...]:
-    """One of two ways to the same, by the platform that is compiled for."""
-    if arrays[0].dtype == jnp.float64:
-        return from_cosine(*arrays)
-    ways = {
-        name: from_response if at else from_cosine for name, at in platforms.items()
-    }
-    return lax.platform_dependent(*arrays, **ways, default=from_cosine)
-
-
-def _clip(cos: Array) -> Array:
-    return jnp.clip(cos, -1, 1)
-
-
-COSINE = Curve(_clip, lambda response, cos: (jnp.ones_like(cos), response))
-SQUARED_COSINE = Curve(
-    lambda cos: _clip(cos * jnp.abs(cos)),
-    lambda response, cos: (2 * jnp.abs(cos), cos),
+COSINE = Curve(
+    response=lambda cos: jnp.clip(cos, -1, 1),
+    from_cosine=lambda cos: (jnp.ones_like(cos),),
+    from_response=lambda response: (jnp.ones_like(response), response),
 )
 
 
-def _linear_derivative(response: Array, cos: Array) -> tuple[Array, ...]:
-    def from_response(response: Array, cos: Array) -> tuple[Array, ...]:
-        latitude = response * (math.pi / 2)
-        return _inverse_cosine(latitude) * (2 / math.pi), sine(latitude)
-
-    def from_cosine(response: Array, cos: Array) -> tuple[Array, ...]:
-        return inverse_sine_of(cos) * (2 / math.pi), cos
-
-    return _undone(from_response, from_cosine, response, cos, tpu=True)
+def _linear_from_response(response: Array) -> tuple[Array, ...]:
+    latitude = response * (math.pi / 2)
+    return _inverse_cosine(latitude) * (2 / math.pi), sine(latitude)
 
 
-# The product of pi / 2 and 2 / pi is one, in float32 and in float64.
-LINEAR = Curve(lambda cos: arcsin(cos) * (2 / math.pi), _linear_derivative)
+LINEAR = Curve(
+    # pi / 2 times 2 / pi is one, in float32 and in float64.
+    response=lambda cos: arcsin(cos) * (2 / math.pi),
+    from_cosine=lambda cos: (inverse_sine_of(cos) * (2 / math.pi),),
+    from_response=_linear_from_response,
+)
 
 
-def _sigmoid_response(cos: Array, k: Array) -> Array:
-    rate, top = s_curve_scales(k)
-    return _clip(jnp.tanh(arcsin(cos) * rate) * top)
+def _squared_cosine_from_response(response: Array) -> tuple[Array, ...]:
+    size = jnp.sqrt(jnp.abs(response))
+    return 2 * size, jnp.copysign(size, response)
 
 
-def _sigmoid_derivative(response: Array, cos: Array, k: Array) -> tuple[Array, ...]:
-    rate, top = s_curve_scales(k)
+SQUARED_COSINE = Curve(
+    response=lambda cos: jnp.clip(cos * jnp.abs(cos), -1, 1),
+    from_cosine=lambda cos: (2 * jnp.abs(cos),),
+    from_response=_squared_cosine_from_response,
+    undone_on=(),
+)
+
+
+# The value of the sigmoid is its hardness, 1 / k.
+
+
+def _sigmoid_response(cos: Array, hardness: Array) -> Array:
+    rate, top = s_curve_scales(hardness)
+    return jnp.clip(jnp.tanh(arcsin(cos) * rate) * top, -1, 1)
+
+
+def _sigmoid_slopes(
+    curve: Array, latitude: Array, inverse_sine: Array, hardness: Array
+) -> tuple[Array, Array]:
+    rate, top = s_curve_scales(hardness)
+    rise = top * (1 - curve) * (1 + curve)
+    to_hardness = rise * latitude * 0.5 - curve * ((top * top - 1) * (math.pi / 4))
+    return rise * rate * inverse_sine, to_hardness
+
+
+def _sigmoid_from_cosine(cos: Array, hardness: Array) -> tuple[Array, ...]:
+    latitude = arcsin(cos)
+    curve = jnp.tanh(latitude * s_curve_scales(hardness)[0])
+    return _sigmoid_slopes(curve, latitude, inverse_sine_of(cos), hardness)
+
+
+def _sigmoid_from_response(response: Array, hardness: Array) -> tuple[Array, ...]:
+    rate, top = s_curve_scales(hardness)
     most = 1 - jnp.finfo(response.dtype).eps
-    steepness = jnp.clip(response / top, -most, most)  # the hyperbolic tangent
-    rise = top * (1 - steepness) * (1 + steepness)
-
-    def from_response(response: Array, cos: Array) -> tuple[Array, ...]:
-        latitude = jnp.arctanh(steepness) / rate
-        latitude = jnp.clip(latitude, -math.pi / 2, math.pi / 2)
-        return latitude, _inverse_cosine(latitude), sine(latitude)
-
-    def from_cosine(response: Array, cos: Array) -> tuple[Array, ...]:
-        return arcsin(cos), inverse_sine_of(cos), cos
-
-    latitude, inverse_sine, cos = _undone(
-        from_response, from_cosine, response, cos, tpu=True, cuda=True, rocm=True
+    curve = jnp.clip(response / top, -most, most)
+    latitude = jnp.arctanh(curve) / rate
+    latitude = jnp.clip(latitude, -math.pi / 2, math.pi / 2)
+    slope, to_hardness = _sigmoid_slopes(
+        curve, latitude, _inverse_cosine(latitude), hardness
     )
-    to_k = steepness * ((top * top - 1) * (math.pi / 4)) - rise * latitude * 0.5
-    # A choice between two that are the same keeps XLA's CPU backend from summing the
-    # gradient to k with a library call that wants its factors stored.
-    to_k = jnp.where(cos != 0, to_k, to_k) / k**2
-    return rise * rate * inverse_sine, cos, to_k
+    return slope, sine(latitude), to_hardness
 
 
-SIGMOID = Curve(_sigmoid_response, _sigmoid_derivative, is_stored=True)
+SIGMOID = Curve(
+    response=_sigmoid_response,
+    from_cosine=_sigmoid_from_cosine,
+    from_response=_sigmoid_from_response,
+    undone_on=("tpu", "cuda", "rocm"),
+    is_stored=True,
+)
 
 
-def s_curve_scales(k: Array) -> tuple[Array, Array]:
+def s_curve_scales(hardness: Array) -> tuple[Array, Array]:
     """What the latitude, and the hyperbolic tangent of it, are multiplied by."""
-    rate = 0.5 / k
+    rate = 0.5 * hardness
     pole = jnp.tanh(math.pi / 2 * rate)
     top = 1 / pole
     # Rounded up, so that the response to a cosine of one is one.

@@ -164,9 +164,8 @@ class Sigmoid:
         Returns:
             One at zero, never rising.
         """
-        rate, top = _curves.s_curve_scales(
-            jnp.asarray(self.k, accumulation_dtype(theta))
-        )
+        hardness = 1 / jnp.asarray(self.k, accumulation_dtype(theta))
+        rate, top = _curves.s_curve_scales(hardness)
         return (_monotone_tanh((math.pi / 2 - theta) * rate) * top).astype(theta.dtype)
 
 
@@ -300,9 +299,8 @@ def sigmoid(
     """
     cos = jnp.asarray(cos)
     check_floating("sigmoid", cos=cos)
-    return _respond(
-        _curves.SIGMOID, cos, scale, jnp.asarray(k, accumulation_dtype(cos))
-    )
+    hardness = 1 / jnp.asarray(k, accumulation_dtype(cos))
+    return _respond(_curves.SIGMOID, cos, scale, hardness)
 
 
 def _respond(
