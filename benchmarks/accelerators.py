@@ -103,16 +103,18 @@ for _depth in (18, 50):
 def name_layers(model: nnx.Module) -> None:
     """Lets the compiler tell which layer an instruction belongs to."""
     for path, module in nnx.iter_modules(model):
-        kind = type(module)
-        if path and "__call__" in vars(kind):
+        if path and "__call__" in vars(type(module)):
+            module.__class__ = named(type(module), ".".join(map(str, path)))
 
-            def call(
-                self, *a, _call=kind.__call__, _path=".".join(map(str, path)), **k
-            ):
-                with jax.named_scope(_path):
-                    return _call(self, *a, **k)
 
-            module.__class__ = type(kind.__name__, (kind,), {"__call__": call})
+def named(kind: type, name: str) -> type:
+    """A kind of layer whose calls have a name in the compiled program."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with jax.named_scope(name):
+            return kind.__call__(self, *args, **kwargs)
+
+    return type(kind.__name__, (kind,), {"__call__": call})
 
 
 def lowered(name: str, options: argparse.Namespace, device: Any) -> Any:
@@ -166,7 +168,7 @@ def ask(
             return {"does_not_fit": str(error), "memory": int(error.needed)}, []
         seconds = round(time.perf_counter() - start, 1)
         cost = {**aot.cost(compiled)._asdict(), "compile_seconds": seconds}
-        rows = [i._asdict() for i in aot.instructions(compiled.as_text())]
+        rows = [i._asdict() for i in aot.instructions(compiled.as_text() or "")]
         CACHE.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps([cost, rows if options.top else []]))
     return json.loads(file.read_text())

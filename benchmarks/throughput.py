@@ -19,7 +19,8 @@ from _measure import setting
 from trainer import NEVER, bare, looped, quiet
 
 from hypersphere import training
-from hypersphere.training import _meter, _setup
+from hypersphere._peaks import peak_flops
+from hypersphere.training import _setup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,7 @@ def row(work: Workload, similarity: str, rounds: int) -> dict[str, Any]:
     steps = [bare(config) for _ in range(rounds)]
     loops = [looped(config) for _ in range(rounds)]
     step, loop = statistics.median(steps), statistics.median(loops)
-    peak = _meter.peak_flops(jax.devices()[0].device_kind) * jax.device_count()
+    peak = peak_flops(jax.devices()[0].device_kind) * jax.device_count()
     return {
         **dataclasses.asdict(work),
         "similarity": similarity,

@@ -34,11 +34,11 @@ class Optimizations:
 
     In the folders of `LOGIC`, and in the examples of docstrings, the question is what a
     program does, not how XLA rounds and fuses it: without most optimizations it
-    compiles in three quarters of the time. The slow tests, the operators, the losses
-    and the networks have them.
+    compiles in three quarters of the time. The slow tests, the operators and the losses
+    have them.
     """
 
-    LOGIC = {"training", "experiments", "data", "nn", "linen"}
+    LOGIC = {"training", "experiments", "data", "nn", "linen", "models"}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

@@ -14,6 +14,7 @@ ALLOWED = {
     "_checks": set(),
     "_average": set(),
     "_select": set(),
+    "_peaks": set(),
     "ops": {"_checks"},
     "nn": {"_checks", "_average", "_select", "ops"},
     "linen": {"_checks", "_average", "_select", "ops"},
@@ -24,6 +25,7 @@ ALLOWED = {
     "data": {"_checks"},
     "viz": {"_checks", "ops"},
     "evaluation": {"_checks", "ops"},
+    "aot": {"_peaks"},
     "__init__": {"ops", "nn", "linen", "losses", "regularizers", "optim", "models"},
 }
 ALLOWED["training"] = set(ALLOWED) - {"linen"}
@@ -35,6 +37,8 @@ OUTSIDE = {
     "_checks": CORE,
     "_average": CORE,
     "_select": CORE,
+    "_peaks": set(),
+    "aot": CORE,
     "ops": CORE,
     "nn": CORE | {"flax"},
     "linen": CORE | {"flax"},

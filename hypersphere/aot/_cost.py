@@ -99,6 +99,9 @@ def cost(compiled: jax.stages.Compiled) -> Cost:
     Returns:
         Its cost.
 
+    Raises:
+        ValueError: If the program does not tell.
+
     Example:
         >>> import jax
         >>> from hypersphere import aot
@@ -107,8 +110,10 @@ def cost(compiled: jax.stages.Compiled) -> Cost:
         >>> found.flops >= 1024, found.memory >= 512, found.collectives
         (True, True, {})
     """
-    told = instructions(compiled.as_text())
-    memory = compiled.memory_analysis()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    if text is None or memory is None:
+        raise ValueError("`cost` needs a compiled program that tells what it is.")
+    told = instructions(text)
     counted = compiled.cost_analysis() or {}
     paid = [one for one in told if one.opcode not in _FREE]
     kernels = Counter(

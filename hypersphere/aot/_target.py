@@ -75,7 +75,8 @@ class DoesNotFitError(ValueError):
     def __init__(self, needed: float, available: float):
         self.needed, self.available = needed, available
         super().__init__(
-            f"does not fit: {needed / 2**30:.2f} of {available / 2**30:.2f} GiB a device"
+            f"does not fit: {needed / 2**30:.2f} of {available / 2**30:.2f} GiB a "
+            "device"
         )
 
 
@@ -190,10 +191,14 @@ def parse_target(text: str) -> Target:
     name, _, topology = rest.partition(":")
     known = CHIPS.get(platform, {})
     if name not in known:
-        names = [f"{p}:{c}:{chip.slice}" for p in CHIPS for c, chip in CHIPS[p].items()]
+        names = [
+            f"{where}:{chip}:{known.slice}"
+            for where, chips in CHIPS.items()
+            for chip, known in chips.items()
+        ]
         raise ValueError(
-            f"A target needs to be one of {', '.join(names)}, or more of these, such as "
-            f"tpu:v5e:4x4 or gpu:h100:8, got {text!r}."
+            f"A target needs to be one of {', '.join(names)}, or more of these, such "
+            f"as tpu:v5e:4x4 or gpu:h100:8, got {text!r}."
         )
     topology = topology or known[name].slice
     axes = known[name].slice.count("x")

@@ -1,10 +1,9 @@
-"""Similarities as curves: a response to cosines, whose derivative needs little.
+"""Similarities as curves: a response to cosines, and two ways to its derivative.
 
-A layer's backward pass would keep the dot products, the cosines, or something of the
-angle, each as large as the answer and mostly in float32. But a similarity can be undone:
-from the response alone follow the angle, the slope and the cosine. So `respond` keeps
-its own result, in the dtype of the layer, which the next layer keeps anyway; and each
-curve says what is cheaper on which machine.
+The backward pass needs something as large as the answer. It may keep the dot products,
+and find the angle from them again; or it undoes the response, from which the angle, the
+slope and the cosine follow, and which the next layer keeps anyway, in the layer's own
+dtype. Which is cheaper depends on the machine and the curve; each says so here.
 """
 
 import functools
@@ -49,7 +48,7 @@ class Curve(NamedTuple):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def respond(curve: Curve, product: Array, scale: Array, *values: Array) -> Array:
-    """A curve's response to the cosines `product * scale`, in the dtype of `product`."""
+    """The response to the cosines `product * scale`, in the dtype of `product`."""
     kind = jnp.finfo(product.dtype)
     response = curve.response(_wide(product) * scale, *values).astype(kind.dtype)
     if curve.is_stored and kind.bits < 32:

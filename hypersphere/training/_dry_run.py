@@ -8,11 +8,11 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from hypersphere._peaks import peak_flops
 from hypersphere._select import dotted
 from hypersphere.training import _mesh
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._logging import make_console
-from hypersphere.training._meter import peak_flops
 from hypersphere.training._setup import prepare
 from hypersphere.training._validate import check
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hypersphere._peaks import peak_flops
 from hypersphere.training import _mesh
 from hypersphere.training._cadence import Evaluator, due_at, steps_per_call
 from hypersphere.training._checkpoint import Checkpoints, SaveError
@@ -20,7 +21,7 @@ from hypersphere.training._feed import Feed, Split
 from hypersphere.training._graft import graft
 from hypersphere.training._guard import REMEDY, DivergedError, Guard, SpikeError
 from hypersphere.training._logging import Reporter, make_console
-from hypersphere.training._meter import Meter, memory_gib, peak_flops
+from hypersphere.training._meter import Meter, memory_gib
 from hypersphere.training._profile import Profile
 from hypersphere.training._program import Program, by_name
 from hypersphere.training._progress import Progress

@@ -1,0 +1,105 @@
+"""The forms that only a TPU or a GPU runs, run here, against those of the CPU."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from hypersphere import ops
+from hypersphere.ops import _angles, _curves, _sums
+from tests import reference
+
+
+def per_filter(cos, scale=None):
+    return ops.sigmoid(cos, k=jnp.array([[[[0.2, 0.7]]]]), scale=scale)
+
+
+per_filter.takes_scale = True
+SIMILARITIES = [ops.Cosine(), ops.Linear(), ops.Sigmoid(k=0.3), per_filter]
+CURVES = {
+    "cosine": (_curves.COSINE, ()),
+    "linear": (_curves.LINEAR, ()),
+    "squared": (_curves.SQUARED_COSINE, ()),
+    "soft": (_curves.SIGMOID, (1 / 0.75,)),
+    "hard": (_curves.SIGMOID, (1 / 0.05,)),
+}
+
+
+def compile_for(monkeypatch, platform):
+    """From here on every choice by platform falls on that of another one."""
+    chosen = lambda *a, default, **ways: ways.get(platform, default)(*a)  # noqa: E731
+    monkeypatch.setattr(lax, "platform_dependent", chosen)
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("bfloat16", 0.02)])
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_answers_and_slopes_are_those_of_the_cpu(platform, dtype, atol, monkeypatch):
+    x, kernel = reference.normal(2, 5, 4, 3), reference.normal(3, 3, 3, 2, seed=1)
+    rounded = [a.astype(jnp.dtype(dtype)) for a in (x, kernel)]
+    weights = reference.normal(2, 5, 4, 2, seed=2).astype(jnp.dtype(dtype))
+
+    def with_slopes(x, kernel):
+        for similarity in SIMILARITIES:
+            respond = functools.partial(ops.sphere_conv, similarity=similarity)
+            answer, pull = jax.vjp(respond, x, kernel)
+            yield answer, pull(weights)
+
+    # A function of its own for each platform: JAX keeps what it has traced.
+    here = jax.jit(lambda *a: list(with_slopes(*a)))(*rounded)
+    compile_for(monkeypatch, platform)
+    there = jax.jit(lambda *a: list(with_slopes(*a)))(*rounded)
+    for one, other in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
+        one, other = np.float64(one), np.float64(other)
+        np.testing.assert_allclose(other, one, atol=atol * abs(one).max())
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_undoing_a_response_gives_its_cosine_and_its_slopes(name):
+    curve, hardness = CURVES[name]
+    cos = np.sin(np.linspace(-1.5, 1.5, 301)).astype(np.float32)
+
+    @jax.jit
+    def both(cos, ends):
+        values = [jnp.full((), value) for value in hardness]
+        response = curve.response(cos, *values)
+        slope, back, *slopes = curve.from_response(response, *values)
+        undone, direct = (slope, *slopes), curve.from_cosine(cos, *values)
+        return response, back, undone, direct, curve.from_response(ends, *values)
+
+    ends = np.float32([-1.0, -1.0 + 1e-7, 0.0, 1.0 - 1e-7, 1.0])
+    response, back, undone, direct, extreme = both(cos, ends)
+    # Where the curve is flat, a response tells little of the cosine, and needs none.
+    steep = direct[0] > 1e-2
+    np.testing.assert_allclose(back[steep], cos[steep], atol=1e-4)
+    for one, other in zip(undone, direct, strict=True):
+        np.testing.assert_allclose(one, other, atol=3e-5 * np.abs(other).max())
+    assert all(np.isfinite(x).all() for x in extreme)
+    assert np.abs(response).max() <= 1
+
+
+def test_the_sine_is_right_on_its_half_turn():
+    angle = np.linspace(-math.pi / 2, math.pi / 2, 100_001).astype(np.float32)
+    found = np.float64(jax.jit(_angles.sine)(angle))
+    np.testing.assert_allclose(found, np.sin(np.float64(angle)), rtol=2e-7)
+
+
+def test_sums_on_the_matrix_unit_are_sums(monkeypatch):
+    compile_for(monkeypatch, "tpu")
+    x = np.float32(reference.normal(3, 4, 6).astype(jnp.bfloat16)) ** 2
+
+    @jax.jit
+    def both(x, y):
+        sums, pull = jax.vjp(lambda x: _sums.sum_squares(x, 1), x)
+        wide, gather = jax.vjp(lambda y: _sums.spread(y, 1, 4), y)
+        return sums, pull(y), wide, gather(x)
+
+    y = reference.normal(3, 1, 6, seed=1)
+    sums, spread, wide, gathered = both(x, y)
+    np.testing.assert_allclose(sums, x.sum(1, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(gathered[0], x.sum(1, keepdims=True), rtol=1e-6)
+    for repeated in (spread[0], wide):
+        np.testing.assert_array_equal(repeated, np.broadcast_to(y, x.shape))
