@@ -40,6 +40,7 @@ BUDGETS = {
     "tests/nn/test_spherize.py": Budget(70, 0, "it copies array by array"),
     "tests/nn/test_transpose.py": Budget(48, 0, "a geometry is a program"),
     "tests/ops/test_conv.py": Budget(73, 0, "geometries; similarities in four dtypes"),
+    "tests/ops/test_curves.py": Budget(44, 0, "platforms, dtypes and curves"),
     "tests/ops/test_decoupled.py": Budget(44, 0, "seven magnitudes, and their slopes"),
     "tests/ops/test_similarity.py": Budget(118, 0, "slopes at kinks hold eagerly only"),
     "tests/ops/test_transpose.py": Budget(60, 0, "a geometry is a program"),
