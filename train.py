@@ -8,6 +8,8 @@ CONFIG = config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string("workdir", None, "The run's folder; the same one resumes it.")
 flags.DEFINE_boolean("dry_run", False, "Compile, show what it takes, and exit.")
+flags.DEFINE_string("target", "", "Dry run for devices not here, as tpu:v5e:4x4.")
+flags.DEFINE_string("images", "", "Its images: HxWxC,classes=K,examples=N.")
 flags.DEFINE_boolean("print_config", False, "Show the config (--config.print), exit.")
 flags.DEFINE_boolean("allow_changes", False, "Resume with a config that has changed.")
 flags.DEFINE_boolean("distributed", False, "Join the processes the cluster tells of.")

@@ -72,7 +72,7 @@ class DoesNotFitError(ValueError):
         available: Bytes that a device has.
     """
 
-    def __init__(self, needed: float, available: float):
+    def __init__(self, needed: int | float, available: int | float):
         self.needed, self.available = needed, available
         super().__init__(
             f"does not fit: {needed / 2**30:.2f} of {available / 2**30:.2f} GiB a "

@@ -13,7 +13,9 @@ _CONTRAST = 80  # largest distance of a pattern from middle gray
 _NOISE = 40  # largest change of a pixel
 
 
-class _Spec(NamedTuple):
+class Spec(NamedTuple):
+    """Images by their shape and number."""
+
     shape: tuple[int, int, int]
     classes: int
     examples: int
@@ -22,7 +24,7 @@ class _Spec(NamedTuple):
 def load_synthetic(spec: str, *, seed: int) -> Dataset:
     """Every class is a smooth random pattern; its images shift it and add noise."""
     who = f"synthetic:{spec}"
-    shape, classes, examples = _parse(spec, who)
+    shape, classes, examples = parse_spec(spec, who)
     tests = max(classes, examples // 5)
     check_memory(who, examples + tests, shape)
     patterns = [_pattern(shape, _random(seed, label)) for label in range(classes)]
@@ -31,7 +33,8 @@ def load_synthetic(spec: str, *, seed: int) -> Dataset:
     return Dataset(who, train, test, tuple(str(label) for label in range(classes)))
 
 
-def _parse(spec: str, who: str) -> _Spec:
+def parse_spec(spec: str, who: str) -> Spec:
+    """Reads `HxWxC,classes=K,examples=N`."""
     size, *pairs = spec.split(",")
     values = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
     unknown = sorted(values.keys() - {"classes", "examples"})
@@ -48,7 +51,7 @@ def _parse(spec: str, who: str) -> _Spec:
             f"A synthetic set needs `examples >= classes`, got `classes={classes}` and "
             f"`examples={examples}`."
         )
-    return _Spec((height, width, channels), classes, examples)
+    return Spec((height, width, channels), classes, examples)
 
 
 def _is_positive(text: str) -> bool:

@@ -19,21 +19,33 @@ from hypersphere.training._validate import check
 _TRIED = 5  # steps that are timed
 
 
-def dry_run(config: TrainConfig) -> dict[str, Any]:
+def dry_run(
+    config: TrainConfig, *, target: str = "", images: str = ""
+) -> dict[str, Any]:
     """Compiles a run, shows what it takes, and writes nothing.
 
     Args:
         config: What would be trained.
+        target: Devices to compile for that are not here, such as "tpu:v5e:4x4": then
+            no data are opened and nothing is run. Needs the extra `aot`.
+        images: With a target, what the training images are where that is not known:
+            "HxWxC,classes=K,examples=N".
 
     Returns:
-        What is shown: `parameters`, `state_bytes` and `temporary_bytes` of a device,
+        Of a target what its compiler tells and what is estimated from that:
+        `memory_bytes` and `memory_available` of a device, `flops` of a step and device,
+        `collectives` by kind (count, bytes), `compute_seconds` and
+        `communication_seconds`. Otherwise
+        what is shown: `parameters`, `state_bytes` and `temporary_bytes` of a device,
         `flops` of a step, `compile_seconds`, `step_seconds` (median of some steps) and
         `training_seconds`, the steps of the whole run at that pace, without
         evaluations.
 
     Raises:
-        ValueError: If the config is wrong, or its data are broken.
+        ValueError: If the config is wrong, its data are broken, or a target is not
+            known or has not the memory.
         FileNotFoundError: If the data are not there.
+        ModuleNotFoundError: If the target's compiler is not installed.
 
     Example:
         >>> from hypersphere import training
@@ -43,6 +55,13 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     """
     check(config)
     console = make_console()
+    if target:
+        from hypersphere.training._plan import plan, summary
+
+        found = plan(config, target, images)
+        console.print(_parameters(found.pop("template")))
+        console.print(summary(config, found))
+        return found
     setup = prepare(config, console.print)
     config, program = setup.config, setup.program
     with contextlib.closing(setup.feed) as feed:

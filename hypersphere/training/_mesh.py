@@ -56,6 +56,11 @@ def check_batch(mesh: AnyMesh, batch_size: int, accumulate: int) -> None:
         )
 
 
+def platform(mesh: Mesh) -> str:
+    """What the devices are: "cpu", "gpu" or "tpu"; they need not be here."""
+    return mesh.devices.flat[0].platform
+
+
 def batch_devices(mesh: AnyMesh) -> int:
     """Over how many devices a batch is divided."""
     return mesh.shape["data"] * mesh.shape["fsdp"]

@@ -64,7 +64,7 @@ class Program:
         """
         first = order if order is None else order[:1]
         cost = self.train.lower(state, pool, first).cost_analysis()
-        is_loop = jax.default_backend() != "cpu"  # whose body counts once
+        is_loop = _mesh.platform(self.task.mesh) != "cpu"  # whose body counts once
         parts = self.task.config.accumulate if is_loop else 1
         return parts * float((cost or {}).get("flops", 0.0))
 

@@ -268,7 +268,8 @@ class Task:
         first = jax.tree.map(lambda x: x[0], parts)
         shapes = jax.eval_shape(one, state.stats, 0, first)[1]
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        is_cpu = jax.default_backend() == "cpu"  # whose convolutions are slow in loops
+        # Convolutions are slow in the loops of a CPU.
+        is_cpu = _mesh.platform(self.mesh) == "cpu"
         (stats, total), _ = jax.lax.scan(
             add,
             (state.stats, zeros),

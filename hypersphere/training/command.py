@@ -121,8 +121,10 @@ def run(config: TrainConfig, values: Any) -> int | str:
             return 0
         use_compilation_cache()
         if values.dry_run:
-            dry_run(config)
+            dry_run(config, target=values.target, images=values.images)
             return 0
+        if values.target or values.images:
+            raise ValueError("--target and --images need --dry_run: nothing is run.")
         if not values.workdir:
             raise ValueError("Flag --workdir must be given: it is the run's folder.")
         train(config, values.workdir, allow_changes=values.allow_changes)
