@@ -23,8 +23,10 @@ def test_halving_is_max_pooling_and_so_is_its_slope(shape):
     np.testing.assert_array_equal(slope, pull(weights)[0])
 
 
-def test_equal_maxima_share_and_none_is_no_division_by_zero():
+def test_equal_maxima_share_a_slope_and_lose_none():
     x = np.zeros((1, 2, 4, 1), np.float32)
-    x[0, 0, 2:] = np.nan  # equal to nothing, as what is rounded in two ways
+    x[0, 1, 3] = x[0, 0, 2] = 1.0
     _, slope = with_slope(x, np.ones((1, 1, 2, 1), np.float32))
-    np.testing.assert_array_equal(slope[0, :, :, 0], [[0.25, 0.25, 0, 0]] * 2)
+    np.testing.assert_array_equal(
+        slope[0, :, :, 0], [[0.25, 0.25, 0.5, 0], [0.25, 0.25, 0, 0.5]]
+    )
