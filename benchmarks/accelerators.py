@@ -258,7 +258,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         target = aot.parse_target(options.target)
-        is_here = jax.default_backend() == target.platform
+        is_here = target.is_here and jax.default_backend() == target.platform
         device = jax.devices()[0] if is_here else target.devices()[0]
     except (ValueError, ModuleNotFoundError) as error:
         raise SystemExit(f"accelerators.py: {error}") from error

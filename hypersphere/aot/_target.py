@@ -1,6 +1,7 @@
 """The machines that a program can be compiled for."""
 
 import dataclasses
+import glob
 import importlib.metadata
 import math
 import os
@@ -108,6 +109,12 @@ class Target:
         return math.prod(map(int, self.topology.split("x")))
 
     @property
+    def is_here(self) -> bool:
+        """Whether this machine has such a chip; asked without starting JAX."""
+        files = {"gpu": "/dev/nvidia[0-9]*", "tpu": "/dev/accel[0-9]*"}
+        return bool(glob.glob(files[self.platform]))
+
+    @property
     def peak(self) -> float:
         """Dense bfloat16 operations per second of one device."""
         return peak_flops(self.devices()[0].device_kind)
@@ -124,6 +131,8 @@ class Target:
             ModuleNotFoundError: If the compiler is not installed.
             ValueError: If there is no such arrangement of devices.
         """
+        if not self.is_here:  # or JAX would start a compiler as if its chip were there
+            jax.config.update("jax_platforms", "cpu")
         try:
             if self.platform == "tpu":
                 os.environ.update(_WITHOUT_CHIP)

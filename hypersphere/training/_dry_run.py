@@ -54,14 +54,15 @@ def dry_run(
         3437440
     """
     check(config)
-    console = make_console()
     if target:
         from hypersphere.training._plan import plan, summary
 
-        found = plan(config, target, images)
+        found = plan(config, target, images)  # before JAX starts, on what is not here
+        console = make_console()
         console.print(_parameters(found.pop("template")))
         console.print(summary(config, found))
         return found
+    console = make_console()
     setup = prepare(config, console.print)
     config, program = setup.config, setup.program
     with contextlib.closing(setup.feed) as feed:

@@ -9,9 +9,8 @@ from rich.table import Table
 from hypersphere import aot
 from hypersphere.data._synthetic import parse_spec
 from hypersphere.training import _mesh
-from hypersphere.training._config import TrainConfig
+from hypersphere.training._config import MeshConfig, TrainConfig
 from hypersphere.training._durations import resolve
-from hypersphere.training._program import Program
 from hypersphere.training._setup import make_program
 
 # Height and width as published (0: as `config.data.image_size` says), channels,
@@ -61,7 +60,7 @@ def plan(config: TrainConfig, target: str, images: str) -> dict[str, Any]:
     except aot.DoesNotFitError as error:
         raise ValueError(f"On {machine} the run {error}; {_advice(config)}.") from error
     seconds = time.perf_counter() - start
-    flops = _flops(program, lowered, cost, machine)
+    flops = _flops(config, facts, cost, machine)
     return {
         "facts": facts,
         "target": str(machine),
@@ -132,11 +131,16 @@ def _advice(config: TrainConfig) -> str:
     return f"halve `config.batch_size={config.batch_size}`{more}"
 
 
-def _flops(program: Program, lowered: Any, cost: Any, machine: aot.Target) -> float:
+def _flops(
+    config: TrainConfig, facts: dict[str, Any], cost: aot.Cost, machine: aot.Target
+) -> float:
     """Operations of one step of one device, as XLA counts them."""
-    counted = cost.flops or (lowered.cost_analysis() or {}).get("flops", 0.0)
-    share = 1 if cost.flops else machine.count
-    return program.task.config.accumulate * counted / share
+    if cost.flops:
+        return float(config.accumulate * cost.flops)
+    # A GPU's compiler does not count; the same step is traced for this machine.
+    mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
+    local = make_program(config, mesh, facts)
+    return local.flops(local.template, *_batches(config, mesh, facts)) / machine.count
 
 
 def _compute_seconds(cost: Any, flops: float, machine: aot.Target) -> float:

@@ -18,7 +18,7 @@ class Here(aot.Target):
 
 @pytest.fixture
 def here(monkeypatch):
-    monkeypatch.setattr(aot, "parse_target", lambda _: Here("tpu", "v5e", "1x1"))
+    monkeypatch.setattr(_plan.aot, "parse_target", lambda _: Here("tpu", "v5e", "1x1"))
 
 
 def test_a_plan_tells_what_the_compiler_does_and_opens_no_data(here, monkeypatch):
@@ -30,6 +30,11 @@ def test_a_plan_tells_what_the_compiler_does_and_opens_no_data(here, monkeypatch
     assert found["mesh"] == {"data": 1, "fsdp": 1, "model": 1}
     assert found["memory_available"] == 15.75 * 2**30 > found["memory_bytes"] > 0
     assert found["flops"] > 0 and not found["collectives"]
+    # A compiler that does not count: traced for this machine.
+    uncounted = aot.Cost(None, 0, 0, 0, 0, 0, 0, {}, {})
+    facts, two = found["facts"], aot.Target("gpu", "h100", "2")
+    again = _plan._flops(config, facts, uncounted, two)
+    assert again == pytest.approx(found["flops"] / 2, rel=0.2)
     assert found["communication_seconds"] == 0
     # A CPU counts no bytes outside; of a TPU the slower of the two.
     assert found["compute_seconds"] >= found["flops"] / Here.peak
