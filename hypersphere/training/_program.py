@@ -57,10 +57,10 @@ class Program:
         self.features = jax.jit(self._features, out_shardings=whole)
         self.everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
 
-    def flops(self, state: TrainState, pool: Pool, order: Any) -> float:
+    def flops(self, state: TrainState, pool: Any, order: Any) -> float:
         """Floating-point operations of one step, as XLA counts them; 0 if unknown.
 
-        What `remat` computes again counts again.
+        Of arrays or of their shapes. What `remat` computes again counts again.
         """
         first = order if order is None else order[:1]
         cost = self.train.lower(state, pool, first).cost_analysis()
