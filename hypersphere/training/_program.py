@@ -62,7 +62,7 @@ class Program:
 
         Of arrays or of their shapes. What `remat` computes again counts again.
         """
-        first = order if order is None else order[:1]
+        first = order if order is None or order.shape[0] == 1 else order[:1]
         cost = self.train.lower(state, pool, first).cost_analysis()
         is_loop = _mesh.platform(self.task.mesh) != "cpu"  # whose body counts once
         parts = self.task.config.accumulate if is_loop else 1
