@@ -1,7 +1,6 @@
 """Settings and fixtures of every test."""
 
 import fcntl
-import gc
 import os
 import pathlib
 import tempfile
@@ -18,7 +17,6 @@ CACHE = pathlib.Path(__file__).parents[1] / ".cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_CACHE", str(CACHE)))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-gc.set_threshold(200_000, 50, 100)  # tracing leaves much to look at and little to free
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
