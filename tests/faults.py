@@ -105,10 +105,10 @@ FAULTS = (
     ),
     Fault(
         "pooling leaves one of four pixels out",
-        "models/_layers.py",
+        "models/_pool.py",
         "corner(1, 0), corner(1, 1)",
         "corner(1, 0), corner(1, 0)",
-        "models/test_layers.py",
+        "models/test_pool.py",
     ),
     Fault(
         "a loop counts once",

@@ -21,6 +21,9 @@ _COLLECTIVE = re.compile(
 )
 # They move nothing by themselves.
 _FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant"}
+# What runs other computations instruction by instruction; in all else, such as a fusion
+# or a sort, they are part of one kernel.
+_RUN = {"while", "conditional", "call", "async-start"}
 # XLA's own helpers on a TPU: not kernels that hide their cost.
 _HARMLESS = {"ConcatBitcast", "GatherScatterIndicesBitpacked", "AllocateBuffer"}
 
@@ -34,7 +37,7 @@ class Instruction(NamedTuple):
         origin: The operation, and the layer if it has a name, that it was made for.
         bytes: Of its operands and its results.
         cycles: What a TPU's compiler expects of it; None where it does not say.
-        times: How often it runs.
+        times: How often it runs; 0 in a loop of unknown length.
         is_convolution: Whether a library's convolution, on a GPU.
         collective: The kind of communication with other devices, or "".
         custom: What a custom call calls, or "".
@@ -65,6 +68,8 @@ class Collective(NamedTuple):
 
 class Cost(NamedTuple):
     """What one run of a program takes of one device.
+
+    A loop of unknown length counts once, and leaves the cycles unknown.
 
     Attributes:
         cycles: What a TPU's compiler expects, loops in full; None on a GPU, and where a
@@ -124,14 +129,16 @@ def cost(compiled: jax.stages.Compiled) -> Cost:
     return Cost(
         cycles=_cycles(paid, kernels),
         bytes_accessed=int(counted.get("bytes accessed", 0)),
-        bytes_outside=sum(o.bytes * o.times for o in paid if not o.is_convolution),
+        bytes_outside=sum(
+            o.bytes * max(o.times, 1) for o in paid if not o.is_convolution
+        ),
         flops=int(counted.get("flops", 0)),
         temporary=memory.temp_size_in_bytes,
         memory=memory.temp_size_in_bytes
         + memory.argument_size_in_bytes
         + memory.output_size_in_bytes
         - memory.alias_size_in_bytes,
-        instructions=sum(one.times for one in paid),
+        instructions=sum(max(one.times, 1) for one in paid),
         collectives=_collectives(told),
         kernels=dict(kernels),
     )
@@ -151,7 +158,7 @@ def _collectives(told: list[Instruction]) -> dict[str, Collective]:
         if one.collective:
             count, size = found.get(one.collective, Collective(0, 0))
             found[one.collective] = Collective(
-                count + one.times, size + one.times * one.bytes
+                count + max(one.times, 1), size + max(one.times, 1) * one.bytes
             )
     return found
 
@@ -163,9 +170,8 @@ def instructions(text: str) -> list[Instruction]:
         text: A compiled program, as `jax.stages.Compiled.as_text` has it.
 
     Returns:
-        The instructions. Of a choice between branches all are there. `times` is 0 in a
-        loop whose length the compiler does not know. Inside a fusion only communication
-        is listed: the fusion is one kernel.
+        The instructions. Of a choice between branches all are there. Inside a fusion
+        only communication is listed: the fusion is one kernel.
 
     Raises:
         ValueError: If the text is no compiled program.
@@ -211,7 +217,7 @@ def _walk(
         if not is_fused or one.collective:
             yield one
         inside = times * _trips(line["opcode"], attributes)
-        fused = is_fused or line["opcode"] in ("fusion", "reduce", "reduce-window")
+        fused = is_fused or line["opcode"] not in _RUN
         for called in _called(attributes):
             yield from _walk(computations, called, times=inside, is_fused=fused)
 

@@ -110,9 +110,12 @@ class Target:
 
     @property
     def is_here(self) -> bool:
-        """Whether this machine has such a chip; asked without starting JAX."""
-        files = {"gpu": "/dev/nvidia[0-9]*", "tpu": "/dev/accel[0-9]*"}
-        return bool(glob.glob(files[self.platform]))
+        """Whether this machine has a chip of the platform; does not start JAX."""
+        files = {
+            "gpu": ("/dev/nvidia[0-9]*",),
+            "tpu": ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*"),
+        }
+        return any(map(glob.glob, files[self.platform]))
 
     @property
     def peak(self) -> float:
@@ -127,15 +130,18 @@ class Target:
     def devices(self) -> list[Any]:
         """The devices, as a mesh takes them; they can be compiled for, not run on.
 
+        Where no such chip is here, JAX is set to the CPU, unless it has started: it
+        would start the compiler as if the chip were there.
+
         Raises:
             ModuleNotFoundError: If the compiler is not installed.
             ValueError: If there is no such arrangement of devices.
         """
-        if not self.is_here:  # or JAX would start a compiler as if its chip were there
+        if not self.is_here:
             jax.config.update("jax_platforms", "cpu")
+            os.environ.update(_WITHOUT_CHIP)
         try:
             if self.platform == "tpu":
-                os.environ.update(_WITHOUT_CHIP)
                 return topologies.get_topology_desc(
                     platform="tpu", topology_name=f"{self.name}:{self.topology}"
                 ).devices

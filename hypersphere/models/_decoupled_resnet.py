@@ -12,9 +12,8 @@ from hypersphere.models._layers import (
     ConvLayer,
     Network,
     ResidualUnit,
-    max_pool_3x3,
-    mean_of_pixels,
 )
+from hypersphere.models._pool import max_pool_3x3, mean_of_pixels
 from hypersphere.models._prelu import PReLU
 
 _FILTERS = (128, 256, 512, 1024)

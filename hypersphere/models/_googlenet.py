@@ -11,9 +11,8 @@ from hypersphere.models._layers import (
     Choices,
     ConvLayer,
     Network,
-    max_pool_3x3,
-    mean_of_pixels,
 )
+from hypersphere.models._pool import max_pool_3x3, mean_of_pixels
 
 _STEM = (64, 64, 192)
 # Filters of the modules in each stage: 1x1; 1x1 before 3x3, 3x3; 1x1 before 5x5, 5x5;

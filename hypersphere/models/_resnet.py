@@ -15,9 +15,8 @@ from hypersphere.models._layers import (
     NormActivation,
     ResidualUnit,
     check_one_of,
-    max_pool_3x3,
-    mean_of_pixels,
 )
+from hypersphere.models._pool import max_pool_3x3, mean_of_pixels
 
 
 class _Plan(NamedTuple):

@@ -11,8 +11,8 @@ from hypersphere.models._layers import (
     Network,
     check_whole,
     conv_stages,
-    halve,
 )
+from hypersphere.models._pool import halve
 
 _FILTERS = (128, 192, 256)
 _FEATURES = 256

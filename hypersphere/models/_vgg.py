@@ -11,8 +11,8 @@ from hypersphere.models._layers import (
     Network,
     check_one_of,
     conv_stages,
-    halve,
 )
+from hypersphere.models._pool import halve
 
 _COUNTS = {
     11: (1, 1, 2, 2, 2),

@@ -157,9 +157,9 @@ def arcsin(x: Float[Array, "..."]) -> Float[Array, "..."]:
             nearer end is taken.
 
     Returns:
-        Radians in [-pi/2, pi/2], same shape and dtype. In float32 on a CPU a
-        polynomial, off by at most 2e-7; elsewhere XLA's own, which is slower there, and
-        on a GPU and a TPU counts as cheap enough not to be stored. The derivative is
+        Radians in [-pi/2, pi/2], same shape and dtype. On a CPU a
+        polynomial, off by at most 2e-7; on other devices, and in float64, XLA's own,
+        which their compilers repeat rather than store. The derivative is
         `1 / sqrt(1 - x**2)`, at most 1e3, and 1e3 at and beyond the ends.
 
     Example:

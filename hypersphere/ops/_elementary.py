@@ -20,7 +20,7 @@ _MAGIC = 0x5F3759DF
 def inverse_root(x: Array) -> Array:
     """1 / sqrt(x) of positive x, off by at most 3e-7 of itself in float32.
 
-    In float64, and where XLA does not store it, it is XLA's own.
+    In float64, and on everything but a CPU, it is XLA's own.
     """
     if x.dtype == jnp.float64:
         return lax.rsqrt(x)

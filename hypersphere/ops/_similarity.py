@@ -22,7 +22,12 @@ from hypersphere.ops._angles import (
 
 @runtime_checkable
 class Similarity(Protocol):
-    """What the angular losses need of a similarity: one of ours, or your own."""
+    """What the angular losses need of a similarity: one of ours, or your own.
+
+    A layer needs less: a function of cosines. One with `takes_scale = True`, as ours
+    are, is called as `similarity(dots, scale=scale)` with dot products, of which
+    `scale` makes cosines; one that is derived from ours has to take it too.
+    """
 
     def __call__(self, cos: Float[Array, "..."]) -> Float[Array, "..."]:
         """The response to cosines in [-1, 1]."""
@@ -33,8 +38,21 @@ class Similarity(Protocol):
         ...
 
 
+class _Curved:
+    """A similarity without parameters: a curve by name."""
+
+    takes_scale: ClassVar[bool] = True
+    _curve: ClassVar[_curves.Curve]
+
+    def __call__(
+        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
+    ) -> Float[Array, "..."]:
+        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
+        return _respond(type(self).__name__, self._curve, cos, scale)
+
+
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class Cosine(_Curved):
     """The cosine itself: g(theta) = cos(theta).
 
     Called on cosines (any shape, meant to lie in [-1, 1]) it returns responses in
@@ -52,13 +70,7 @@ class Cosine:
         https://arxiv.org/abs/1711.03189
     """
 
-    takes_scale: ClassVar[bool] = True
-
-    def __call__(
-        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
-    ) -> Float[Array, "..."]:
-        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
-        return _respond(_curves.COSINE, cos, scale)
+    _curve: ClassVar[_curves.Curve] = _curves.COSINE
 
     def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
         """Cosine continued downwards: (-1)^q cos(theta) - 2q, q = floor(theta / pi).
@@ -74,7 +86,7 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class Linear(_Curved):
     """Linear in the angle: g(theta) = 1 - 2 theta / pi = (2 / pi) arcsin(cos(theta)).
 
     Called on cosines (any shape, in [-1, 1]) it returns responses in [-1, 1], same
@@ -93,13 +105,7 @@ class Linear:
         Differs: the authors' code writes 2 / pi with six digits; here it is exact.
     """
 
-    takes_scale: ClassVar[bool] = True
-
-    def __call__(
-        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
-    ) -> Float[Array, "..."]:
-        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
-        return _respond(_curves.LINEAR, cos, scale)
+    _curve: ClassVar[_curves.Curve] = _curves.LINEAR
 
     def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
         """The same straight line: 1 - 2 theta / pi.
@@ -170,7 +176,7 @@ class Sigmoid:
 
 
 @dataclasses.dataclass(frozen=True)
-class SquaredCosine:
+class SquaredCosine(_Curved):
     """The square of the cosine, with its sign: g(theta) = sign(cos) cos^2.
 
     Called on cosines (any shape, in [-1, 1]) it returns responses in [-1, 1], same
@@ -186,13 +192,7 @@ class SquaredCosine:
         Liu et al., Decoupled Networks, CVPR 2018. https://arxiv.org/abs/1804.08071
     """
 
-    takes_scale: ClassVar[bool] = True
-
-    def __call__(
-        self, cos: Float[Array, "..."], scale: Float[Array, "..."] | None = None
-    ) -> Float[Array, "..."]:
-        """The response to cosines in [-1, 1], or to `cos * scale` in place of them."""
-        return _respond(_curves.SQUARED_COSINE, cos, scale)
+    _curve: ClassVar[_curves.Curve] = _curves.SQUARED_COSINE
 
     def at_angle(self, theta: Float[Array, "..."]) -> Float[Array, "..."]:
         """Continued downwards as `Cosine` is: (-1)^q g - 2q, q = floor(theta / pi).
@@ -297,15 +297,14 @@ def sigmoid(
         >>> print(ops.sigmoid(jnp.array([1.0, 0.0]), k=k))
         [1. 0.]
     """
-    cos = jnp.asarray(cos)
-    check_floating("sigmoid", cos=cos)
     hardness = 1 / jnp.asarray(k, accumulation_dtype(cos))
-    return _respond(_curves.SIGMOID, cos, scale, hardness)
+    return _respond("sigmoid", _curves.SIGMOID, cos, scale, hardness)
 
 
 def _respond(
-    curve: _curves.Curve, cos: Array, scale: Array | None, *values: Array
+    who: str, curve: _curves.Curve, cos: Array, scale: Array | None, *values: Array
 ) -> Array:
+    check_floating(who, cos=cos)
     cos = jnp.asarray(cos)
     if scale is None:
         scale = jnp.ones((1,) * cos.ndim, accumulation_dtype(cos))

@@ -8,7 +8,6 @@ for their squares, and one is enough for a gradient.
 """
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +15,6 @@ from jax import lax
 from jaxtyping import Array
 
 _ROWS = 8  # what a TPU multiplies at least; one row XLA takes for a sum
-
-
-def for_tpu(of_tpu: Callable[..., Array], other: Callable[..., Array], *args: Array):
-    """What a TPU computes in one way and every other device in another."""
-    return lax.platform_dependent(*args, tpu=of_tpu, default=other)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -33,7 +27,8 @@ def sum_squares(squares: Array, axis: int) -> Array:
         sums = lax.dot_general(ones, squares, numbers, precision=lax.Precision.HIGH)
         return jnp.expand_dims(sums[0], axis)
 
-    return for_tpu(product, lambda x: jnp.sum(x, axis, keepdims=True), squares)
+    plain = lambda squares: jnp.sum(squares, axis, keepdims=True)  # noqa: E731
+    return lax.platform_dependent(squares, tpu=product, default=plain)
 
 
 @sum_squares.defjvp
@@ -56,7 +51,8 @@ def spread(values: Array, axis: int, size: int) -> Array:
         return jnp.moveaxis(full, -1, axis)
 
     shape = (*values.shape[:axis], size, *values.shape[axis + 1 :])
-    return for_tpu(product, lambda values: jnp.broadcast_to(values, shape), values)
+    plain = lambda values: jnp.broadcast_to(values, shape)  # noqa: E731
+    return lax.platform_dependent(values, tpu=product, default=plain)
 
 
 def _ones(size: int) -> Array:

@@ -1,4 +1,4 @@
-"""What a run would be on devices that are not here."""
+"""What a step of a run would be on devices that are not here."""
 
 import time
 from typing import Any
@@ -14,14 +14,14 @@ from hypersphere.training._durations import resolve
 from hypersphere.training._setup import make_program
 
 # Height and width as published (0: as `config.data.image_size` says), channels,
-# classes, and examples to train and to test on.
+# classes, and examples to train on.
 KNOWN = {
-    "mnist5k": ((28, 28, 1), 10, 4_000, 1_000),
-    "tfds:mnist": ((28, 28, 1), 10, 60_000, 10_000),
-    "tfds:fashion_mnist": ((28, 28, 1), 10, 60_000, 10_000),
-    "tfds:cifar10": ((32, 32, 3), 10, 50_000, 10_000),
-    "tfds:cifar100": ((32, 32, 3), 100, 50_000, 10_000),
-    "tfds:imagenet2012": ((0, 0, 3), 1_000, 1_281_167, 50_000),
+    "mnist5k": ((28, 28, 1), 10, 4_000),
+    "tfds:mnist": ((28, 28, 1), 10, 60_000),
+    "tfds:fashion_mnist": ((28, 28, 1), 10, 60_000),
+    "tfds:cifar10": ((32, 32, 3), 10, 50_000),
+    "tfds:cifar100": ((32, 32, 3), 100, 50_000),
+    "tfds:imagenet2012": ((0, 0, 3), 1_000, 1_281_167),
 }
 
 
@@ -81,11 +81,10 @@ def _facts(config: TrainConfig, images: str) -> dict[str, Any]:
     source, side = config.data.source, config.data.image_size
     is_made = source.startswith("synthetic:")
     if images or is_made:
-        spec = parse_spec(images or source.removeprefix("synthetic:"), images or source)
-        shape, classes, train = spec
-        test = max(classes, train // 5)
+        spec = images or source.removeprefix("synthetic:")
+        shape, classes, train = parse_spec(spec, images or source)
     elif source in KNOWN:
-        shape, classes, train, test = KNOWN[source]
+        shape, classes, train = KNOWN[source]
     else:
         raise ValueError(
             f"`--target` opens no data and does not know the images of {source!r}. "
@@ -104,7 +103,6 @@ def _facts(config: TrainConfig, images: str) -> dict[str, Any]:
         "image_shape": list(shape),
         "num_classes": classes,
         "train": train,
-        "test": test,
     }
 
 

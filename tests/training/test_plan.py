@@ -1,7 +1,7 @@
 import jax
 import pytest
 
-from hypersphere import aot, training
+from hypersphere import aot, data, training
 from hypersphere.training import _plan
 from tests.training.small import config_of
 
@@ -72,3 +72,10 @@ def test_communication_is_a_ring_over_the_links():
     cost = aot.Cost(None, 0, 0, 0, 0, 0, 0, collectives, {})
     moved = 2 * 7 / 8 * 800 + 7 / 8 * 800 + 7 * 100
     assert _plan._communication_seconds(cost, machine) == moved / 450e9
+
+
+def test_what_is_known_of_the_digits_is_what_they_are():
+    shape, classes, train = _plan.KNOWN["mnist5k"]
+    digits = data.load("mnist5k")
+    assert (digits.image_shape, digits.num_classes) == (shape, classes)
+    assert len(digits.train.labels) == train

@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hypersphere.models import _layers
+from hypersphere.models import _pool
 from tests import reference
 
 
 @jax.jit
 def with_slope(x, weights):
-    answer, pull = jax.vjp(_layers.halve, x)
+    answer, pull = jax.vjp(_pool.halve, x)
     return answer, pull(weights)[0]
 
 
