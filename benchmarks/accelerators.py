@@ -104,7 +104,8 @@ for _depth in (18, 50):
 def name_layers(model: nnx.Module) -> None:
     """Lets the compiler tell which layer an instruction belongs to."""
     for path, module in nnx.iter_modules(model):
-        if path and "__call__" in vars(type(module)):
+        kinds = type(module).__mro__
+        if path and any("__call__" in vars(kind) for kind in kinds):
             module.__class__ = named(type(module), ".".join(map(str, path)))
 
 
