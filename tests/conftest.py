@@ -25,32 +25,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tell how many programs each file of tests has compiled",
     )
+    parser.addoption(
+        "--optimized",
+        action="store_true",
+        help="compile every test with all of XLA's optimizations",
+    )
 
 
 class Optimizations:
     """Which tests XLA compiles with all of its optimizations.
 
-    In the folders of `LOGIC`, and in the examples of docstrings, the question is what a
-    program does, not how XLA rounds and fuses it: without most optimizations it
-    compiles in three quarters of the time. The slow tests, the operators and the losses
-    have them.
+    Most ask what a program does, not how XLA rounds and fuses it: without most
+    optimizations it compiles in two thirds of the time. The slow tests have them, and
+    those marked `optimized`; with `--optimized`, all.
     """
 
-    LOGIC = {"training", "experiments", "data", "nn", "linen", "models"}
+    def __init__(self, *, for_all: bool) -> None:
+        self.for_all = for_all
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        is_example = isinstance(item, pytest.DoctestItem)
-        is_logic = is_example or item.path.parent.name in self.LOGIC
-        is_slow = item.get_closest_marker("slow") is not None
-        jax.config.update("jax_disable_most_optimizations", is_logic and not is_slow)
+        marked = item.get_closest_marker("slow") or item.get_closest_marker("optimized")
+        is_optimized = self.for_all or marked is not None
+        jax.config.update("jax_disable_most_optimizations", not is_optimized)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     counting = Compilations(is_told=config.getoption("compilations"))
     config.pluginmanager.register(counting, "compilations")
     # Not hooks of this file, which examples outside of its folder would not meet.
-    config.pluginmanager.register(Optimizations(), "optimizations")
+    optimizations = Optimizations(for_all=config.getoption("optimized"))
+    config.pluginmanager.register(optimizations, "optimizations")
 
 
 @pytest.fixture

@@ -309,6 +309,7 @@ def built(name):
     return made, params, respond
 
 
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in FUNCTIONS])
 def test_compiled_equals_eager_and_neither_changes_the_parameters(name):
     made, params, respond = built(name)

@@ -118,6 +118,7 @@ def finished(tmp_path_factory):
     return folder, jobs, arguments, files, said
 
 
+@pytest.mark.slow
 def test_every_run_leaves_a_record_and_the_family_its_table(finished):
     folder, jobs, _, files, _ = finished
     records = experiments.read_records(folder / "out/small/tiny")
@@ -132,6 +133,7 @@ def test_every_run_leaves_a_record_and_the_family_its_table(finished):
         np.testing.assert_array_equal(kept.curve()[0], [2, 4])
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_a_result(finished):
     folder = finished[0]
     records = experiments.read_records(folder / "out/small/tiny")
@@ -140,6 +142,7 @@ def test_a_run_that_diverges_is_a_result(finished):
     assert "finite" in lost.diverged and str(folder) not in lost.diverged
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_made_again(finished, monkeypatch):
     from hypersphere.experiments import _runner
 
@@ -150,6 +153,7 @@ def test_what_is_done_is_not_made_again(finished, monkeypatch):
     assert [line.rsplit(": ", 1)[-1] for line in said] == ["done"] * 3
 
 
+@pytest.mark.slow
 def test_a_record_of_another_config_is_refused(finished):
     folder, _, arguments, *_ = finished
     path = folder / "tiny.py"
@@ -186,6 +190,7 @@ def test_an_interrupted_run_ends_with_the_status_to_start_again(
     assert "Stopped and saved" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_reports_and_figures_are_commands(finished, capsys):
     folder = finished[0]
     group = str(folder / "out/small/tiny")

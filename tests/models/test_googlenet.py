@@ -11,6 +11,7 @@ from tests.models.sizes import IMAGENET, count, shapes
 GoogLeNet = models.GoogLeNet
 
 
+@pytest.mark.slow
 def test_the_number_of_parameters_is_torchvisions_with_real_5x5_branches():
     torchvision = 6_624_904
     bias_of_the_head = 1_000

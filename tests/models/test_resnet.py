@@ -21,7 +21,7 @@ def filled(**arguments):
     ("depth", "published"),
     [
         (18, 11_689_512),
-        (34, 21_797_672),
+        pytest.param(34, 21_797_672, marks=pytest.mark.slow),
         (50, 25_557_032),
         pytest.param(101, 44_549_160, marks=pytest.mark.slow),
         pytest.param(152, 60_192_808, marks=pytest.mark.slow),
@@ -38,7 +38,7 @@ def test_imagenet_networks_have_torchvisions_number_of_parameters(depth, publish
     [
         (20, 269_722),
         (32, 464_154),
-        (44, 658_586),
+        pytest.param(44, 658_586, marks=pytest.mark.slow),
         (56, 853_018),
         pytest.param(110, 1_727_962, marks=pytest.mark.slow),
     ],

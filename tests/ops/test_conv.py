@@ -324,7 +324,14 @@ def test_every_finite_float16_input_is_handled(size):
     helpers.assert_close(y, truth, "bfloat16")
 
 
-@pytest.mark.parametrize("similarity", [ops.Cosine(), ops.Linear(), ops.Sigmoid()])
+@pytest.mark.parametrize(
+    "similarity",
+    [
+        pytest.param(ops.Cosine(), marks=pytest.mark.slow),
+        pytest.param(ops.Linear(), marks=pytest.mark.slow),
+        ops.Sigmoid(),
+    ],
+)
 def test_gradients_agree_with_finite_differences(numbers, similarity):
     x, kernel = numbers((2, 4, 4, 4)), numbers((3, 3, 2, 4))
 

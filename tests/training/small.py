@@ -6,6 +6,8 @@ from flax import nnx
 
 from hypersphere import training
 from hypersphere.training import _setup
+from hypersphere.training._checkpoint import Checkpoints
+from hypersphere.training._config_text import to_json
 from hypersphere.training._program import by_name
 from tests.helpers import filled
 
@@ -66,6 +68,17 @@ def after(setup, steps, state=None, start=0):
         state, metrics = setup.program.train(state, *batches)
         found.append({name: float(x[0]) for name, x in by_name(metrics).items()})
     return state, found
+
+
+def leave_run(config, folder):
+    """A run's config and its checkpoint, whose average is not what is trained."""
+    setup = set_up(config)
+    state = fresh(setup)
+    average = jax.tree.map(lambda leaf: 2 * leaf, arrays(state.average))
+    with Checkpoints(folder) as checkpoints:
+        state = state._replace(average=jax.device_put(average))
+        checkpoints.save(2, state, {"dataset": setup.feed.facts})
+    (folder / "config.json").write_text(to_json(setup.config))
 
 
 def train_images(setup, position):

@@ -10,20 +10,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from hypersphere import data, training
-from hypersphere.training._checkpoint import Checkpoints
-from hypersphere.training._config_text import to_json
-from tests.training.small import arrays, fresh, set_up
-
-
-def leave_run(config, folder):
-    """A run's config and its checkpoint, whose average is not what is trained."""
-    setup = set_up(config)
-    state = fresh(setup)
-    average = jax.tree.map(lambda leaf: 2 * leaf, arrays(state.average))
-    with Checkpoints(folder) as checkpoints:
-        state = state._replace(average=jax.device_put(average))
-        checkpoints.save(2, state, {"dataset": setup.feed.facts})
-    (folder / "config.json").write_text(to_json(setup.config))
+from tests.training.small import leave_run
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from flax import nnx
 from hypersphere import training
 from hypersphere.training import _loop
 from hypersphere.training._graft import graft
-from tests.training.small import SOURCE, arrays, config_of
+from tests.training.small import SOURCE, arrays, config_of, leave_run
 
 
 def full(shape, value):
@@ -59,11 +59,9 @@ def test_a_pattern_that_fits_nothing_is_named_with_the_nearest_parameters():
 
 @pytest.fixture(scope="module")
 def donor(tmp_path_factory):
-    """The folder of a run on three classes, without pictures."""
+    """The folder of a run on three classes."""
     folder = tmp_path_factory.mktemp("donor")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_loop, "finish", lambda *arguments: {})
-        training.train(config_of(steps=2), folder)
+    leave_run(config_of(steps=2), folder)
     return folder
 
 
@@ -100,6 +98,7 @@ def test_a_run_begins_with_all_but_the_head_of_another(donor, beginning):
     assert head["kernel"].shape == (4, 4)
 
 
+@pytest.mark.slow
 def test_an_average_begins_with_the_parameters_of_the_other_run(
     donor, tmp_path, monkeypatch
 ):

@@ -146,11 +146,12 @@ def margin_loss(outputs, labels):
     return losses.ga_softmax(cos, labels, feature_norm=norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "loss", "slow"),
     [
         ("cutmix", "ga_softmax", margin_loss),
-        pytest.param("mixup", "softmax", cross_entropy, marks=pytest.mark.slow),
+        ("mixup", "softmax", cross_entropy),
     ],
 )
 def test_the_loss_of_mixed_images_is_shared_by_both_labels(kind, loss, slow):
@@ -202,6 +203,7 @@ def dropping():
     return setup, loss_at
 
 
+@pytest.mark.slow
 def test_dropout_depends_on_seed_and_position_alone(dropping):
     _, loss_at = dropping
     first = loss_at()
@@ -275,6 +277,7 @@ def test_a_step_that_is_not_finite_leaves_only_the_counters_changed(averaged):
     assert_same(before, state._replace(**same))
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_counts_where_none_may_be_left_out(plain):
     setup, *_ = plain
     before = arrays(poisoned(setup).params)
