@@ -43,8 +43,10 @@ lint: .venv/.installed-test
 test-fast: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m "not slow" --doctest-modules hypersphere tests
 
+# And what computes once more, as XLA compiles it for users.
 test-slow: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m slow tests
+	$(BIN)/python $(PYTEST) -m "not slow" --optimized tests/ops tests/losses
 
 # The lower bounds of pyproject.toml, on the oldest Python.
 test-oldest: .venv-oldest/.installed

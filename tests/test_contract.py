@@ -324,6 +324,7 @@ def test_compiled_equals_eager_and_neither_changes_the_parameters(name):
         chex.assert_trees_all_equal(nnx.state(made, nnx.Param), before)
 
 
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize("name", per_example)
 def test_an_example_does_not_know_the_rest_of_the_batch(name):
     _, params, respond = built(name)

@@ -40,6 +40,7 @@ def test_the_program_gives_the_models_scores_for_any_batch(exported, batch):
     np.testing.assert_array_equal(program.call(images), cos)
 
 
+@pytest.mark.slow
 def test_the_weights_are_there_by_their_paths(exported):
     run, out = exported
     arrays = load_file(out / "weights.safetensors")
@@ -51,6 +52,7 @@ def test_the_weights_are_there_by_their_paths(exported):
     assert len(arrays) == len(jax.tree.leaves(kept))
 
 
+@pytest.mark.slow
 def test_a_reader_learns_what_goes_in_and_what_comes_out(exported):
     told = json.loads((exported[1] / "model.json").read_text())
     assert told["image_shape"] == [8, 8, 1] and told["class_names"] == ["0", "1", "2"]
@@ -63,6 +65,7 @@ def test_nothing_to_export_says_so(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_missing_package_is_named(exported, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
     message = r"needs the package `safetensors.*\[export\]"
