@@ -1,6 +1,7 @@
 """Settings and fixtures of every test."""
 
 import fcntl
+import gc
 import os
 import pathlib
 import tempfile
@@ -56,6 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # Not hooks of this file, which examples outside of its folder would not meet.
     optimizations = Optimizations(for_all=config.getoption("optimized"))
     config.pluginmanager.register(optimizations, "optimizations")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: garbage collection need not look at it every time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
