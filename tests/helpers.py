@@ -1,11 +1,12 @@
 """What several tests share: tolerances, a gradient check, models at no cost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import chex
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 TOLERANCE = {
@@ -14,6 +15,13 @@ TOLERANCE = {
     "float16": dict(rtol=2e-3, atol=2e-3),
     "bfloat16": dict(rtol=2e-2, atol=2e-2),
 }
+
+
+def sampled(cases: Iterable[str], *fast: str) -> list[Any]:
+    """Parameters of which those named are fast tests and the others slow ones."""
+    assert set(fast) <= set(cases)
+    marks = lambda case: () if case in fast else pytest.mark.slow  # noqa: E731
+    return [pytest.param(case, marks=marks(case)) for case in cases]
 
 
 def assert_close(actual, expected, dtype="float32"):

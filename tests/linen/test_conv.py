@@ -52,7 +52,10 @@ def filled(kind, **options):
     return helpers.filled(lambda: kind(4, 6, (3, 2), **options, rngs=nnx.Rngs(0)))
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = ("one axis", "circular", "pairs, strides", "groups", "mask", "bfloat16")
+
+
+@pytest.mark.parametrize("case", helpers.sampled(CASES, *FAST))
 def test_is_the_twin_of_the_nnx_layer(draw, case):
     shape, window, options = CASES[case]
     layer = helpers.filled(

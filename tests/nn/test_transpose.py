@@ -40,7 +40,7 @@ every_case = pytest.mark.parametrize(("ours", "theirs"), CASES.values(), ids=CAS
 
 
 @every_case
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_equals_the_slow_reference(ours, theirs, masked):
     rank = len(ours.get("kernel_size", (3, 2)))
     x = reference.normal(2, *(4, 3, 2)[:rank], 3)

@@ -99,7 +99,7 @@ def test_dot_products_are_those_of_lax(numbers, case):
     np.testing.assert_allclose(*both(x, kernel), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("turned", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     ("window", "strides", "dilation"),
     [
