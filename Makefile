@@ -1,6 +1,7 @@
 # make train            trains the quickstart
 # make test             lint, types and the fast tests
-# make test-all         these, the slow tests, and the oldest supported releases
+# make test-all         these, the slow tests, the oldest supported releases, and the
+#                       compilers of TPUs and GPUs
 # make train EXTRAS=cuda CONFIG=configs/cifar10_sphere.py WORKDIR=runs/cifar10
 # make test PYTHON=python3.12 WORKERS=8
 
@@ -25,7 +26,7 @@ MEETING := tests/nn tests/linen tests/optim \
 	tests/test_contract.py tests/test_docstrings.py \
 	tests/training/test_step.py tests/training/test_optim.py tests/training/test_loop.py
 
-.PHONY: train test test-all lint test-fast test-slow test-oldest bare mutations
+.PHONY: train test test-all lint test-fast test-slow test-oldest test-aot bare mutations
 .PHONY: benchmark-quickstart clean
 
 train: $(TRAIN_STAMP)
@@ -33,7 +34,7 @@ train: $(TRAIN_STAMP)
 
 test: lint test-fast bare
 
-test-all: test test-slow test-oldest
+test-all: test test-slow test-oldest test-aot
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -41,16 +42,21 @@ lint: .venv/.installed-test
 	$(BIN)/basedpyright
 
 test-fast: .venv/.installed-test
-	$(BIN)/python $(PYTEST) -m "not slow" --doctest-modules hypersphere tests
+	$(BIN)/python $(PYTEST) -m "not slow and not aot" --doctest-modules hypersphere tests
 
 # And what computes once more, as XLA compiles it for users.
 test-slow: .venv/.installed-test
-	$(BIN)/python $(PYTEST) -m slow tests
+	$(BIN)/python $(PYTEST) -m "slow and not aot" tests
 	$(BIN)/python $(PYTEST) -m "not slow" --optimized tests/ops tests/losses
 
 # The lower bounds of pyproject.toml, on the oldest Python.
 test-oldest: .venv-oldest/.installed
 	.venv-oldest/bin/python $(PYTEST) -p no:compilations -m "not slow" $(MEETING)
+
+# The training program compiled for machines that are not here.
+test-aot: .venv-aot/.installed
+	.venv-aot/bin/python -c "import libtpu"  # without which they would be skipped
+	.venv-aot/bin/python -m pytest -q -p no:randomly -m aot tests/aot
 
 # The package alone, without any extra: it imports, and its layers and losses run.
 bare: .venv-bare/.installed
@@ -78,6 +84,9 @@ install = $(1)/bin/uv pip install --quiet --compile-bytecode \
 .venv-oldest/bin/uv:
 	$(call make_environment,.venv-oldest,$(OLDEST_PYTHON))
 
+.venv-aot/bin/uv:
+	$(call make_environment,.venv-aot,$(PYTHON))
+
 .venv-bare/bin/uv:
 	$(call make_environment,.venv-bare,$(PYTHON))
 
@@ -93,9 +102,13 @@ $(TRAIN_STAMP): pyproject.toml | .venv/bin/uv
 	$(call install,.venv-oldest,'.[test]' --constraint requirements-oldest.txt)
 	touch $@
 
+.venv-aot/.installed: pyproject.toml | .venv-aot/bin/uv
+	$(call install,.venv-aot,'.[aot$(comma)test]')
+	touch $@
+
 .venv-bare/.installed: pyproject.toml | .venv-bare/bin/uv
 	$(call install,.venv-bare,.)
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-bare .cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-aot .venv-bare .cache .pytest_cache .ruff_cache

@@ -234,14 +234,19 @@ def _instruction(
         name=line["name"],
         opcode=line["opcode"],
         origin=origin[1] if origin else "",
-        # What another device sends is as large as the result.
-        bytes=size if collective else moved,
+        bytes=_received(collective, size, moved - size) if collective else moved,
         cycles=int(cycles[1]) if cycles else None,
         times=times,
         is_convolution=custom is not None and "cudnn$conv" in custom[1],
         collective=collective[1] if collective else "",
         custom=custom[1] if custom else "",
     )
+
+
+def _received(collective: re.Match[str], size: int, operands: int) -> int:
+    """What another device sends is as large as the result."""
+    has_operands = collective[2] and size > operands  # one that starts repeats them
+    return size - operands if has_operands else size
 
 
 def _called(attributes: str) -> list[str]:

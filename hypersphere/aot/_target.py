@@ -1,15 +1,18 @@
 """The machines that a program can be compiled for."""
 
+import contextlib
 import dataclasses
 import glob
 import importlib.metadata
 import math
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 
 from hypersphere._peaks import peak_flops
 
@@ -171,13 +174,27 @@ class Target:
             DoesNotFitError: If it needs more memory than a device has.
         """
         try:
-            return lowered.compile(compiler_options=self.options)
+            with _without_cache():
+                return lowered.compile(compiler_options=self.options)
         except jax.errors.JaxRuntimeError as error:
             found = re.search(r"\((\S+)([GMK])\) exceeds available HBM", str(error))
             if found is None:
                 raise
             unit = {"G": 2**30, "M": 2**20, "K": 2**10}[found[2]]
             raise DoesNotFitError(float(found[1]) * unit, self.chip.memory) from error
+
+
+@contextlib.contextmanager
+def _without_cache() -> Iterator[None]:
+    """JAX keeps such programs on disk, and cannot read them without the chip."""
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # it has decided once whether there is one
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
 
 
 _COMPILERS = {"tpu": "libtpu", "gpu": r"jax-cuda\d+-plugin"}

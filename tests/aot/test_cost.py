@@ -38,6 +38,19 @@ def test_a_loop_counts_its_body_times_its_trips():
     assert by_name["sum"].collective == "all-reduce" and by_name["sum"].bytes == 4096
 
 
+def test_what_starts_a_communication_repeats_its_operands_and_moves_its_results():
+    text = """HloModule step
+
+ENTRY %main (a: f32[8,128]) -> f32[16,128] {
+  %a = f32[8,128]{1,0} parameter(0)
+  %tuple = ((f32[8,128]{1,0}), f32[8,128]{1,0}) all-reduce-start(%a), to_apply=%add
+  %plain = f32[8,128]{1,0} all-reduce-start(%a), to_apply=%add
+  ROOT %more = (f32[8,128]{1,0}, f32[16,128]{1,0}) all-gather-start(%a)
+}
+"""
+    assert [one.bytes for one in aot.instructions(text)] == [4096, 4096, 8192]
+
+
 def compiled(text):
     """A program without a compiler."""
     memory = types.SimpleNamespace(
