@@ -37,12 +37,14 @@ class Job:
         choices: Its parameters.
         seed: The run's seed.
         config: What is trained.
+        parts: Of its own, from the config file's `get_parts`.
     """
 
     family: str
     choices: Mapping[str, Any]
     seed: int
     config: TrainConfig
+    parts: Any = None
 
     @property
     def group(self) -> Path:
@@ -83,7 +85,7 @@ def jobs_of(
     file, _, text = config.partition(":")
     if seeded := [o for o in overrides if o.startswith("--config.seed=")]:
         raise ValueError(f"The seeds are those of `--seeds`, got {seeded[0]} as well.")
-    get_config = _load(Path(file))
+    get_config, parts = _load(Path(file))
     variants = get_config.variants(text) if isinstance(get_config, Family) else [{}]
     if text and variants == [{}]:
         raise ValueError(f"{file} has no parameters, got {text!r}. Leave them out.")
@@ -95,8 +97,15 @@ def jobs_of(
                 made = get_config(pairs) if pairs else get_config()
             made = with_overrides(made, overrides)
             made.seed = seed
-            job = Job(family=Path(file).stem, choices=choices, seed=seed, config=made)
-            jobs.append(job)
+            jobs.append(
+                Job(
+                    family=Path(file).stem,
+                    choices=choices,
+                    seed=seed,
+                    config=made,
+                    parts=parts,
+                )
+            )
     return jobs
 
 
@@ -148,7 +157,7 @@ def _make(job: Job, folder: Path, path: Path) -> None:
     """Trains one run and writes its record."""
     diverged = ""
     try:
-        train(job.config, folder)
+        train(job.config, folder, parts=job.parts)
     except DivergedError as error:
         diverged = str(error)
     record = make_record(
@@ -169,13 +178,16 @@ def _refuse_another_config(path: Path, config: TrainConfig, folder: Path) -> Non
         )
 
 
-def _load(file: Path) -> Any:
-    """`get_config` of a file; its own imports are found from where it is run."""
+def _load(file: Path) -> tuple[Any, Any]:
+    """`get_config` of a file, and `get_parts` or None.
+
+    Its own imports are found from where it is run.
+    """
     with _named(file), _importing_from(Path.cwd()):
-        found = runpy.run_path(str(file)).get("get_config")
-    if found is None:
+        found = runpy.run_path(str(file))
+    if "get_config" not in found:
         raise ValueError(f"{file} has no function `get_config`.")
-    return found
+    return found["get_config"], found.get("get_parts")
 
 
 @contextlib.contextmanager

@@ -26,6 +26,11 @@ from hypersphere.training._export import export as export
 from hypersphere.training._guard import DivergedError as DivergedError
 from hypersphere.training._load import Loaded as Loaded, load as load
 from hypersphere.training._loop import train as train
+from hypersphere.training._parts import (
+    Images as Images,
+    Parts as Parts,
+    parts_of as parts_of,
+)
 from hypersphere.training._stop import (
     RESUME_STATUS as RESUME_STATUS,
     StoppedError as StoppedError,

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from hypersphere.training._export import export
+from hypersphere.training._parts import parts_of
 
 
 def main() -> None:
@@ -20,9 +21,13 @@ def main() -> None:
     exporting.add_argument(
         "--best", action="store_true", help="the best checkpoint, not the newest"
     )
+    exporting.add_argument(
+        "--config", help="the config file of a run that has parts of its own"
+    )
     options = parser.parse_args()
     try:
-        folder = export(options.workdir, options.out, best=options.best)
+        parts = parts_of(options.config) if options.config else None
+        folder = export(options.workdir, options.out, best=options.best, parts=parts)
     except (OSError, ValueError, ArithmeticError, ModuleNotFoundError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     for file in sorted(folder.iterdir()):

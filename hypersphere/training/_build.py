@@ -11,11 +11,35 @@ from flax import nnx
 
 from hypersphere import losses, models, nn, ops
 from hypersphere.ops import magnitudes
+from hypersphere.training import _optim
 from hypersphere.training._config import LossConfig, ModelConfig, TrainConfig
+from hypersphere.training._parts import Images, LossFunction, Parts, Whole
+from hypersphere.training._schedules import make_schedule
 from hypersphere.training._validate import choose
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-LossFunction = Callable[[Any, jax.Array, jax.Array], jax.Array]
+
+
+def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
+    """All parts of a run: its own, and for the rest what the config names."""
+    make = own.make_model or functools.partial(
+        make_model,
+        config,
+        image_shape=images.image_shape,
+        num_classes=images.num_classes,
+    )
+    optimizer, schedule = own.optimizer, own.schedule
+    if optimizer is None:
+        model = nnx.eval_shape(make)
+        optimizer = _optim.make_optimizer(config.optim, config.steps, model)
+        schedule = schedule or make_schedule(config.optim, config.steps)
+    return Whole(
+        make_model=make,
+        loss=own.loss or make_loss(config.loss),
+        optimizer=optimizer,
+        schedule=schedule,
+        evaluate=own.evaluate or functools.partial(accuracy, images.num_classes),
+    )
 
 
 def make_model(
@@ -168,3 +192,11 @@ def make_loss(config: LossConfig) -> LossFunction:
 def class_scores(outputs: Any) -> jax.Array:
     """What is largest for the predicted class: scores, or an angular head's cosines."""
     return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def accuracy(num_classes: int, outputs: Any, labels: jax.Array) -> dict[str, Any]:
+    """Which examples are named right; nothing where there are no scores of classes."""
+    scores = class_scores(outputs)
+    if getattr(scores, "shape", ()) != (len(labels), num_classes):
+        return {}
+    return {"accuracy": jnp.argmax(scores, -1) == labels}

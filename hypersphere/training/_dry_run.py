@@ -13,6 +13,7 @@ from hypersphere._select import dotted
 from hypersphere.training import _mesh
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._logging import make_console
+from hypersphere.training._parts import MakeParts, Parts
 from hypersphere.training._setup import prepare
 from hypersphere.training._validate import check
 
@@ -20,7 +21,11 @@ _TRIED = 5  # steps that are timed
 
 
 def dry_run(
-    config: TrainConfig, *, target: str = "", images: str = ""
+    config: TrainConfig,
+    *,
+    target: str = "",
+    images: str = "",
+    parts: Parts | MakeParts | None = None,
 ) -> dict[str, Any]:
     """Compiles a run, shows what it takes, and writes nothing.
 
@@ -30,6 +35,7 @@ def dry_run(
             no data are opened and nothing is run. Needs the extra `aot`.
         images: With a target, what the training images are where that is not known:
             "HxWxC,classes=K,examples=N".
+        parts: As `train` takes them.
 
     Returns:
         Of a target what its compiler tells and what is estimated from that:
@@ -57,13 +63,15 @@ def dry_run(
     if target:
         from hypersphere.training._plan import plan, summary
 
-        found = plan(config, target, images)  # before JAX starts, on what is not here
+        found = plan(
+            config, target, images, parts
+        )  # before JAX starts, on what is not here
         console = make_console()
         console.print(_parameters(found.pop("template")))
         console.print(summary(config, found))
         return found
     console = make_console()
-    setup = prepare(config, console.print)
+    setup = prepare(config, console.print, parts=parts)
     config, program = setup.config, setup.program
     with contextlib.closing(setup.feed) as feed:
         pool, order = feed.take(0, 1)

@@ -19,12 +19,17 @@ from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
 from hypersphere.training._load import load
 from hypersphere.training._logging import write_atomically
+from hypersphere.training._parts import MakeParts, Parts
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(
-    workdir: str | os.PathLike[str], out: str | os.PathLike[str], *, best: bool = False
+    workdir: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    parts: Parts | MakeParts | None = None,
 ) -> Path:
     """Writes the trained model of a run's folder for use without this package.
 
@@ -42,6 +47,7 @@ def export(
             - `model.json`: `image_shape`, `class_names`, `platforms` and the config.
 
         best: Whether to take the checkpoint of the best test accuracy, as `load` does.
+        parts: What `train` was given as `parts`.
 
     Returns:
         The folder.
@@ -64,7 +70,7 @@ def export(
             "`pip install 'hypersphere-jax[export]'` brings it.",
             name=error.name,
         ) from error
-    model, config = load(workdir, best=best)
+    model, config = load(workdir, best=best, parts=parts)
     checkpoints = Checkpoints(Path(workdir), read_only=True)
     facts = checkpoints.meta()["dataset"]
     checkpoints.close()

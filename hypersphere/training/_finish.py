@@ -37,13 +37,10 @@ def finish(
     """Writes the arrays, pictures and result of a trained model."""
     test = run.last_test or run.evaluate(feed.split("test"))
     state = run.state
-    drawn = feed.split("test", most=_DRAWN)
-    features, labels = _features(program, state, drawn)
     whole = program.everywhere(state._replace(optimizer=()))
     model = program.task.model(whole)
     result = {
-        "test_accuracy": test["accuracy"],
-        "test_loss": finite(test["loss"]),
+        **{f"test_{name}": finite(value) for name, value in test.items()},
         "steps": run.step,
         **run.timing(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -57,15 +54,23 @@ def finish(
             "python": platform.python_version(),
         },
     }
+    arrays: dict[str, Any] = {}
+    if program.task.has_features:
+        drawn = feed.split("test", most=_DRAWN)
+        arrays["features"], arrays["labels"] = _features(program, state, drawn)
     if is_first():
-        arrays = {
-            "features": features,
-            "labels": labels,
-            "class_names": np.array(feed.class_names),
-            "centres": np.asarray(model.head.kernel[...]),
-        }
-        _write_arrays(folder / "features.npz", arrays)
-        _write_arrays(folder / "kernels.npz", _kernels(model))
+        if arrays:
+            arrays["class_names"] = np.array(feed.class_names)
+            centres = getattr(getattr(model, "head", None), "kernel", None)
+            if centres is not None:
+                arrays["centres"] = np.asarray(centres[...])
+            _write_arrays(folder / "features.npz", arrays)
+        if kernels := _kernels(model):
+            _write_arrays(folder / "kernels.npz", kernels)
+        missing = [] if arrays else ["features: the model has no `features(images)`"]
+        missing += [] if kernels else ["filter angles: it has no convolutions"]
+        for what in missing:
+            make_console().print(f"No picture of {what}.", markup=False)
         text = json.dumps(result, indent=2) + "\n"
         write_atomically(folder / "result.json", text.encode())
         _show(folder, result)

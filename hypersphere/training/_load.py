@@ -13,6 +13,7 @@ from hypersphere.training import _mesh
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import MeshConfig, TrainConfig
 from hypersphere.training._config_text import from_json
+from hypersphere.training._parts import Images, MakeParts, Parts, made, refuse_missing
 from hypersphere.training._setup import make_program
 
 
@@ -23,13 +24,19 @@ class Loaded(NamedTuple):
     config: TrainConfig
 
 
-def load(workdir: str | os.PathLike[str], *, best: bool = False) -> Loaded:
+def load(
+    workdir: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    parts: Parts | MakeParts | None = None,
+) -> Loaded:
     """The trained model of a run's folder, from its newest checkpoint.
 
     Args:
         workdir: The folder that `train` was given.
         best: Whether to take the checkpoint of the best test accuracy instead, of those
             that `config.keep_best` has kept.
+        parts: What `train` was given as `parts`.
 
     Returns:
         The model, in evaluation mode, with the averaged weights where there are any,
@@ -39,6 +46,7 @@ def load(workdir: str | os.PathLike[str], *, best: bool = False) -> Loaded:
     Raises:
         FileNotFoundError: If there is no run in the folder, or no checkpoint yet.
         OSError: If every checkpoint is damaged.
+        ValueError: If the run has parts of its own, and none are given.
 
     Example:
         >>> from hypersphere import training
@@ -59,7 +67,10 @@ def load(workdir: str | os.PathLike[str], *, best: bool = False) -> Loaded:
         )
     mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
-        program = make_program(config, mesh, checkpoints.meta()["dataset"])
+        meta = checkpoints.meta()
+        refuse_missing(meta.get("parts", {}), parts)
+        own = made(parts, config, Images.of(meta["dataset"]))
+        program = make_program(config, mesh, meta["dataset"], own)
         step = checkpoints.best_step() if best else None
         restored = checkpoints.restore(program.template, step=step)
     if restored is None:

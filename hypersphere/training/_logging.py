@@ -93,7 +93,11 @@ class Reporter:
     def trained(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Records the training metrics of the steps since the last call."""
         self._record(step, seconds, "train", values)
-        numbers = f"loss {values['loss']:.4f}  accuracy {values['accuracy']:.4f}"
+        numbers = "  ".join(
+            f"{name} {values[name]:.4f}"
+            for name in ("loss", "accuracy")
+            if name in values
+        )
         if "examples_per_second" in values:
             numbers += f"  {values['examples_per_second']:,.0f} examples/s"
         if self.console.is_terminal:
@@ -107,10 +111,8 @@ class Reporter:
         """Records an evaluation; one on training images as `train_eval`."""
         split = "train_eval" if split == "train" else split  # `train` is the steps' own
         self._record(step, seconds, split, values)
-        self.say(
-            f"step {step:,}: {split} loss {values['loss']:.4f}, "
-            f"{split} accuracy {values['accuracy']:.4f}"
-        )
+        numbers = (f"{split} {name} {value:.4f}" for name, value in values.items())
+        self.say(f"step {step:,}: {', '.join(numbers)}")
 
     def _record(
         self, step: int, seconds: float, split: str, values: Mapping[str, float]
@@ -273,7 +275,8 @@ def show_summary(
 ) -> None:
     """The closing table: what was reached, and where it is."""
     table = Table(show_header=False, title=f"Finished: {workdir}", title_justify="left")
-    table.add_row("test accuracy", f"[bold]{result['test_accuracy']:.4f}")
+    if "test_accuracy" in result:
+        table.add_row("test accuracy", f"[bold]{result['test_accuracy']:.4f}")
     loss = result["test_loss"]
     table.add_row("test loss", "not finite" if loss is None else f"{loss:.4f}")
     table.add_row("steps", f"{result['steps']:,}")

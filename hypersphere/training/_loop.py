@@ -20,6 +20,7 @@ from hypersphere.training._distributed import is_first
 from hypersphere.training._finish import Result, finish
 from hypersphere.training._load import load
 from hypersphere.training._logging import make_console, show_summary, write_atomically
+from hypersphere.training._parts import MakeParts, Parts, refuse_missing
 from hypersphere.training._run import Run
 from hypersphere.training._setup import prepare
 from hypersphere.training._validate import check
@@ -35,6 +36,7 @@ def train(
     workdir: str | os.PathLike[str],
     *,
     allow_changes: bool = False,
+    parts: Parts | MakeParts | None = None,
 ) -> Result:
     """Trains what a config describes, or goes on where a folder's run has stopped.
 
@@ -47,17 +49,21 @@ def train(
             `result.json`. Several processes need a folder that all of them see.
         allow_changes: Whether the config may differ from the one that the folder was
             begun with. Fields that do not change what is learned may always.
+        parts: A model, a loss, an optimizer that are not the config's, or a function
+            (config with durations in steps, `Images`) -> these. A resume needs them
+            as well.
 
     Returns:
-        What `result.json` holds: `test_accuracy` in [0, 1] and `test_loss` in nats of
-        the last evaluation, `steps`, `seconds` of training with compilation and
-        evaluations, `examples_per_second` without them, `goodput` (the share in [0, 1]
-        of the time since the run was begun that went into steps which count),
+        What `result.json` holds: `test_accuracy` in [0, 1], where there are scores of
+        classes, and `test_loss` in nats of the last evaluation, `steps`, `seconds` of
+        training with compilation and evaluations, `examples_per_second` without them,
+        `goodput` (the share in [0, 1] of the time since the run was begun that went
+        into steps which count),
         `parameters` and versions.
 
     Raises:
-        ValueError: If the config is wrong, its data are broken, or `workdir` belongs to
-            another config.
+        ValueError: If the config is wrong, its data are broken, the parts do not fit,
+            or `workdir` belongs to another config.
         FileNotFoundError: If the data are not there.
         DivergedError: If a loss, a gradient or a parameter is not finite more often
             than `config.guard` allows, or the loss leaps. The newest checkpoint is from
@@ -78,10 +84,15 @@ def train(
     folder = Path(workdir)
     check(config)
     if config.compare:
+        if parts is not None:
+            raise ValueError(
+                "`config.compare` trains with several losses of the config; it takes "
+                "no `parts`."
+            )
         return _compare(config, folder, allow_changes=allow_changes)
     with contextlib.ExitStack() as stack:
         say = functools.partial(make_console().print, highlight=False, markup=False)
-        setup = prepare(config, say)
+        setup = prepare(config, say, parts=parts)
         config = setup.config
         stack.callback(setup.feed.close)
         refuse_another_config(folder, config, allow_changes=allow_changes)
@@ -92,6 +103,8 @@ def train(
         checkpoints = stack.enter_context(
             Checkpoints(folder, keep=config.keep, keep_best=config.keep_best)
         )
+        if checkpoints.steps():
+            refuse_missing(checkpoints.meta().get("parts", {}), parts)
         run = Run(
             config,
             folder,
@@ -100,6 +113,7 @@ def train(
             setup.program,
             checkpoints,
             functools.partial(_donor, config.init_from) if config.init_from else None,
+            setup.own,
         )
         if is_first():
             (folder / "result.json").unlink(missing_ok=True)  # of a shorter run

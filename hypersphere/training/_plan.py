@@ -11,6 +11,7 @@ from hypersphere.data._synthetic import parse_spec
 from hypersphere.training import _mesh
 from hypersphere.training._config import MeshConfig, TrainConfig
 from hypersphere.training._durations import resolve
+from hypersphere.training._parts import Images, MakeParts, Parts, made
 from hypersphere.training._setup import make_program
 
 # Height and width as published (0: as `config.data.image_size` says), channels,
@@ -25,7 +26,12 @@ KNOWN = {
 }
 
 
-def plan(config: TrainConfig, target: str, images: str) -> dict[str, Any]:
+def plan(
+    config: TrainConfig,
+    target: str,
+    images: str,
+    parts: Parts | MakeParts | None = None,
+) -> dict[str, Any]:
     """Compiles the training step of a config for other devices; runs nothing.
 
     Args:
@@ -33,6 +39,7 @@ def plan(config: TrainConfig, target: str, images: str) -> dict[str, Any]:
         target: The devices, as `aot.parse_target` reads them.
         images: The training images as `HxWxC,classes=K,examples=N`; empty for those
             that are known of the config's source.
+        parts: As `train` takes them.
 
     Returns:
         `facts` of the data, `target`, `mesh`, the `template` of the parameters and
@@ -50,7 +57,8 @@ def plan(config: TrainConfig, target: str, images: str) -> dict[str, Any]:
     mesh = _mesh.make_mesh(config.mesh, machine.devices())
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
     config = resolve(config, facts["train"])
-    program = make_program(config, mesh, facts)
+    own = made(parts, config, Images.of(facts))
+    program = make_program(config, mesh, facts, own)
     lowered = program.train.lower(program.template, *_batches(config, mesh, facts))
     start = time.perf_counter()
     try:
@@ -60,7 +68,7 @@ def plan(config: TrainConfig, target: str, images: str) -> dict[str, Any]:
     except aot.DoesNotFitError as error:
         raise ValueError(f"On {machine} the run {error}; {_advice(config)}.") from error
     seconds = time.perf_counter() - start
-    flops = _flops(config, facts, cost, machine)
+    flops = _flops(config, facts, cost, machine, own)
     return {
         "facts": facts,
         "target": str(machine),
@@ -130,14 +138,18 @@ def _advice(config: TrainConfig) -> str:
 
 
 def _flops(
-    config: TrainConfig, facts: dict[str, Any], cost: aot.Cost, machine: aot.Target
+    config: TrainConfig,
+    facts: dict[str, Any],
+    cost: aot.Cost,
+    machine: aot.Target,
+    own: Parts | None = None,
 ) -> float:
     """Operations of one step of one device, as XLA counts them."""
     if cost.flops:
         return float(config.accumulate * cost.flops)
     # A GPU's compiler does not count; the same step is traced for this machine.
     mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
-    local = make_program(config, mesh, facts)
+    local = make_program(config, mesh, facts, own)
     return local.flops(local.template, *_batches(config, mesh, facts)) / machine.count
 
 

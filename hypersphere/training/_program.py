@@ -28,7 +28,8 @@ class Program:
         init: () -> the state at step zero.
         train: (state, pool, order of shape (steps, batch)) -> the state after these
             steps, and a table of metrics for `by_name`, float32 of shape (steps,
-            metrics). The state is donated.
+            metrics). The state is donated. What the metrics are is known once it has
+            been traced.
         judge: (state, pool, order of shape (batch,), weights, *, statistics) ->
             weighted sums.
         features: (state, pool, order) -> what the head sees, on every device.
@@ -37,6 +38,7 @@ class Program:
 
     def __init__(self, task: Task):
         self.task = task
+        self._names: tuple[str, ...] = ()
         shapes = jax.eval_shape(task.init)
         places = _mesh.state_shardings(shapes, task.mesh, task.config.mesh.rules)
         whole = _mesh.replicated(task.mesh)
@@ -68,12 +70,22 @@ class Program:
         parts = self.task.config.accumulate if is_loop else 1
         return parts * float((cost or {}).get("flops", 0.0))
 
+    def by_name(self, table: Any) -> dict[str, np.ndarray]:
+        """The metrics of steps, each of shape (steps,), from one array for all.
+
+        One, because every array that the host fetches costs it time.
+        """
+        columns = np.asarray(table).T
+        return dict(zip(self._names, columns, strict=True))
+
     def _train(
         self, state: TrainState, pool: Pool, order: jax.Array | None
     ) -> tuple[TrainState, jax.Array]:
         def step(state: TrainState, chosen: Any) -> tuple[TrainState, jax.Array]:
             state, metrics = self.task.update(state, *self._batch(pool, chosen))
-            return state, jnp.stack([metrics[name] for name in METRICS])
+            known = [name for name in METRICS if name in metrics]
+            self._names = (*known, *sorted(set(metrics) - set(known)))
+            return state, jnp.stack([metrics[name] for name in self._names])
 
         if order is None or len(order) == 1:  # loops are slow on a CPU
             state, row = step(state, None if order is None else order[0])
@@ -102,12 +114,3 @@ class Program:
         batch = pool if order is None else jax.tree.map(lambda x: x[order], pool)
         divided = _mesh.divided(self.task.mesh)
         return jax.lax.with_sharding_constraint(batch, divided)
-
-
-def by_name(table: Any) -> dict[str, np.ndarray]:
-    """The metrics of steps, each of shape (steps,), from one array for all.
-
-    One, because every array that the host fetches costs it time.
-    """
-    columns = np.asarray(table).T
-    return dict(zip(METRICS, columns, strict=True))

@@ -14,7 +14,7 @@ class Progress:
         busy: Seconds that they took.
         losses: The latest losses, for the guard.
         rewinds: How often a spike led back.
-        best: The best test accuracy.
+        best: The highest score of an evaluation on the test images; None before one.
         since_best: Evaluations since then.
         evaluated: The step of the last evaluation of each kind.
     """
@@ -25,6 +25,6 @@ class Progress:
     busy: float = 0.0
     losses: list[float] = dataclasses.field(default_factory=list)
     rewinds: int = 0
-    best: float = -1.0
+    best: float | None = None
     since_best: int = 0
     evaluated: dict[str, int] = dataclasses.field(default_factory=dict)

@@ -23,7 +23,7 @@ from hypersphere.training._guard import REMEDY, DivergedError, Guard, SpikeError
 from hypersphere.training._logging import Reporter, make_console
 from hypersphere.training._meter import Meter, memory_gib
 from hypersphere.training._profile import Profile
-from hypersphere.training._program import Program, by_name
+from hypersphere.training._program import Program
 from hypersphere.training._progress import Progress
 from hypersphere.training._step import TrainState
 from hypersphere.training._stop import StoppedError, StopSign
@@ -43,6 +43,7 @@ class Run:
         program: The compiled functions.
         checkpoints: Where states are kept.
         donor: () -> parameters and running averages to start from; None for fresh.
+        own: What its checkpoints say of the parts that are not the config's.
     """
 
     def __init__(
@@ -54,8 +55,10 @@ class Run:
         program: Program,
         checkpoints: Checkpoints,
         donor: Callable[[], tuple[Any, Any]] | None = None,
+        own: dict[str, Any] | None = None,
     ):
         self._config, self._folder, self._feed = config, folder, feed
+        self._own = own
         self._evaluators, self._program = evaluators, program
         self._checkpoints, self._donor = checkpoints, donor
         self._sign = StopSign()
@@ -91,7 +94,7 @@ class Run:
     def evaluate(
         self, split: Split, *, statistics: str = "running", averaged: bool = True
     ) -> dict[str, float]:
-        """Mean loss and accuracy over images, every one counted once.
+        """Means over images, every one counted once.
 
         Args:
             split: The images.
@@ -99,7 +102,8 @@ class Run:
             averaged: Whether to judge the averaged weights, if there are any.
 
         Returns:
-            `loss` in nats and `accuracy` in [0, 1]; nothing if asked to stop.
+            `loss` in nats, `accuracy` in [0, 1] where there are scores of classes, and
+            what else the run evaluates; nothing if asked to stop.
         """
         state = self._state if averaged else self._state._replace(average=())
         sums: list[Any] = []
@@ -108,10 +112,8 @@ class Run:
             jax.block_until_ready(sums[-min(_AHEAD, len(sums))])
             if self._sign.is_up():
                 return {}
-        total = {
-            name: sum(float(part[name]) for part in jax.device_get(sums))
-            for name in ("loss", "accuracy", "examples")
-        }
+        parts = jax.device_get(sums)
+        total = {name: sum(float(part[name]) for part in parts) for name in parts[0]}
         examples = total.pop("examples")
         return {name: value / examples for name, value in total.items()}
 
@@ -228,7 +230,7 @@ class Run:
         before = self._progress.best
         if not stops:
             stops = not self._evaluate_due()
-        is_best = self._config.keep_best and self._progress.best > before
+        is_best = self._config.keep_best and self._progress.best != before
         if "save" in due or is_best or stops or self._is_over():
             self._save()
         if stops:
@@ -252,7 +254,7 @@ class Run:
         speed = self._speed() if len(self._windows) > keep else {}
         while len(self._windows) > keep:
             last, window = self._windows.popleft()
-            joined = by_name(np.concatenate(jax.device_get(window)))
+            joined = self._program.by_name(np.concatenate(jax.device_get(window)))
             self._guard.check(last - len(joined["loss"]) + 1, joined)
             values = {
                 name: float(np.mean(series[np.isfinite(series)]))
@@ -312,12 +314,17 @@ class Run:
         self.last_test = values
         progress = self._progress
         progress.since_best += 1
-        if values["accuracy"] > progress.best:
-            progress.best, progress.since_best = values["accuracy"], 0
+        if progress.best is None or score(values) > progress.best:
+            progress.best, progress.since_best = score(values), 0
         if self._config.patience and progress.since_best >= self._config.patience:
+            did = (
+                f"accuracy has not risen above {progress.best:.4f}"
+                if "accuracy" in values
+                else f"loss has not fallen below {-progress.best:.4f}"
+            )
             self._reporter.say(
-                f"The test accuracy has not risen above {progress.best:.4f} for "
-                f"{progress.since_best} evaluations: training ends here."
+                f"The test {did} for {progress.since_best} evaluations: training ends "
+                "here."
             )
 
     def _save(self) -> None:
@@ -334,10 +341,14 @@ class Run:
             "progress": dataclasses.asdict(progress),
             "dataset": self._feed.facts,
         }
+        if self._own:
+            meta["parts"] = self._own
         is_judged = self._progress.evaluated.get("test") == self._step
-        score = self.last_test["accuracy"] if is_judged and self.last_test else None
+        reached = score(self.last_test) if is_judged and self.last_test else None
         self._tolerating(
-            lambda: self._checkpoints.save(self._step, self._state, meta, score=score),
+            lambda: self._checkpoints.save(
+                self._step, self._state, meta, score=reached
+            ),
             is_last=self._is_over(),
         )
 
@@ -384,3 +395,8 @@ class Run:
 
     def _seconds(self) -> float:
         return self._progress.seconds + time.perf_counter() - self._clock
+
+
+def score(values: dict[str, float]) -> float:
+    """What is highest at the best checkpoint: the accuracy, or else minus the loss."""
+    return values.get("accuracy", -values["loss"])

@@ -3,15 +3,22 @@
 import contextlib
 from typing import Any, NamedTuple
 
-from flax import nnx
 from jax.sharding import Mesh
 
-from hypersphere.training import _build, _mesh, _optim
+from hypersphere.training import _build, _mesh
 from hypersphere.training._cadence import Evaluator
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._durations import parse_evaluator, resolve
 from hypersphere.training._evaluators import parse_wanted
 from hypersphere.training._feed import Feed, Say, make_feed
+from hypersphere.training._parts import (
+    Images,
+    MakeParts,
+    Parts,
+    check_parts,
+    made,
+    told,
+)
 from hypersphere.training._program import Program
 from hypersphere.training._step import Task
 from hypersphere.training._validate import check, check_cadences
@@ -25,15 +32,23 @@ class Setup(NamedTuple):
         feed: The images.
         evaluators: What to evaluate on.
         program: The functions, not compiled yet.
+        own: What a checkpoint says of the parts that are not the config's.
     """
 
     config: TrainConfig
     feed: Feed
     evaluators: dict[str, Evaluator]
     program: Program
+    own: dict[str, Any]
 
 
-def prepare(config: TrainConfig, say: Say, *, mesh: Mesh | None = None) -> Setup:
+def prepare(
+    config: TrainConfig,
+    say: Say,
+    *,
+    mesh: Mesh | None = None,
+    parts: Parts | MakeParts | None = None,
+) -> Setup:
     """Opens the data of a config and builds its program, on all devices or a mesh."""
     mesh = mesh or _mesh.make_mesh(config.mesh)
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
@@ -41,8 +56,11 @@ def prepare(config: TrainConfig, say: Say, *, mesh: Mesh | None = None) -> Setup
     config = resolve(config, feed.facts["train"])
     check_cadences(config)
     evaluators = _make_evaluators(config, mesh, feed, say)
-    program = make_program(config, mesh, feed.facts)
-    return Setup(config, feed, evaluators, program)
+    own = made(parts, config, Images.of(feed.facts))
+    program = make_program(config, mesh, feed.facts, own)
+    if own.given:
+        say(f"Not as the config says, but its own: {', '.join(own.given)}.")
+    return Setup(config, feed, evaluators, program, told(parts, own))
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
@@ -53,24 +71,18 @@ def resolved(config: TrainConfig) -> TrainConfig:
         return resolve(config, feed.facts["train"])
 
 
-def make_program(config: TrainConfig, mesh: Mesh, facts: dict[str, Any]) -> Program:
-    def make_model() -> nnx.Module:
-        return _build.make_model(
-            config,
-            image_shape=tuple(facts["image_shape"]),
-            num_classes=facts["num_classes"],
-        )
-
-    abstract = nnx.eval_shape(make_model)
-    task = Task(
-        make_model=make_model,
-        loss=_build.make_loss(config.loss),
-        optimizer=_optim.make_optimizer(config.optim, config.steps, abstract),
-        schedule=_optim.make_schedule(config.optim, config.steps),
-        config=config,
-        mesh=mesh,
-    )
-    return Program(task)
+def make_program(
+    config: TrainConfig,
+    mesh: Mesh,
+    facts: dict[str, Any],
+    own: Parts | None = None,
+) -> Program:
+    """The functions of a run, of its config's parts and of those of its own."""
+    images = Images.of(facts)
+    parts = _build.complete(own or Parts(), config, images)
+    if own is not None and own.given:
+        check_parts(parts, images, config.batch_size)
+    return Program(Task(parts, config, mesh))
 
 
 def _make_evaluators(

@@ -1,6 +1,5 @@
 """What one step of training, and of an evaluation, computes: pure functions."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,11 +10,18 @@ from jax.sharding import Mesh
 
 from hypersphere import data, models
 from hypersphere._average import fullness
+from hypersphere._select import dotted
 from hypersphere.training import _mesh, _optim
-from hypersphere.training._build import LossFunction, class_scores
 from hypersphere.training._config import TrainConfig
+from hypersphere.training._parts import Whole, call_model, named
 
 Metrics = dict[str, jax.Array]
+
+# Variables that a step keeps as it leaves them: all but what is trained, drawn anew for
+# every step, or noted in passing.
+KEPT = nnx.Not(nnx.Any(nnx.Param, nnx.RngState, nnx.Intermediate))
+LOSS = "loss"
+"""Where the parameters and variables of a loss are, beside those of the model."""
 
 _MIX, _DROPOUT = 10, 11  # keys that `data.augment`, which has the first ones, leaves
 
@@ -29,7 +35,8 @@ class TrainState(NamedTuple):
             has passed over batches. All random keys are functions of it.
         skipped: Updates that were left out, int32.
         params: The parameters.
-        stats: The running averages of batch normalization.
+        stats: The running averages of batch normalization, and other variables that
+            are no parameters.
         optimizer: What the optimizer remembers.
         average: Averaged `params` and `stats`, or () without an average.
     """
@@ -56,47 +63,33 @@ class Task:
     """A model, split once by type, with what it is trained for.
 
     Args:
-        make_model: () -> the model.
-        loss: (what the model returned, labels, step) -> one loss per example.
-        optimizer: What changes the parameters.
-        schedule: The learning rate of each step, to be told.
+        parts: All of a run's parts.
         config: The run, its durations in steps.
         mesh: The devices.
 
+    Attributes:
+        has_features: Whether the model has what `features` gives.
+
     Raises:
-        TypeError: If the model has variables besides parameters and running averages.
+        ValueError: If the model has a part with the name that the loss goes by.
     """
 
-    def __init__(
-        self,
-        make_model: Callable[[], nnx.Module],
-        loss: LossFunction,
-        optimizer: optax.GradientTransformation,
-        schedule: optax.Schedule,
-        config: TrainConfig,
-        mesh: Mesh,
-    ):
-        self._make_model, self._loss = make_model, loss
-        self._optimizer, self._schedule = optimizer, schedule
-        self.config, self.mesh = config, mesh
-        self._graph, params, _, rest = nnx.split(
-            nnx.eval_shape(make_model), nnx.Param, nnx.BatchStat, ...
-        )
-        if jax.tree.leaves(rest):
-            raise TypeError(
-                "The training program needs models whose variables are all `nnx.Param` "
-                "or `nnx.BatchStat`, got others at "
-                f"{list(nnx.to_flat_state(rest).paths)}."
-            )
-        self._used = _mesh.shardings_in_use(
-            nnx.to_pure_dict(params), mesh, config.mesh.rules
-        )
+    def __init__(self, parts: Whole, config: TrainConfig, mesh: Mesh):
+        self._parts, self.config, self.mesh = parts, config, mesh
+        abstract = nnx.eval_shape(parts.make_model)
+        self.has_features = hasattr(abstract, "features")
+        self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
+        self._streams = nnx.to_pure_dict(streams)
+        self._loss = _Loss(parts.loss)
+        params = self._loss.beside(nnx.to_pure_dict(params), self._loss.params)
+        self._used = _mesh.shardings_in_use(params, mesh, config.mesh.rules)
 
     def init(self) -> TrainState:
         """The state at step zero."""
-        model = self._make_model()
-        _, params, stats, _ = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
-        params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+        model = self._parts.make_model()
+        _, params, stats, _ = nnx.split(model, nnx.Param, KEPT, ...)
+        params = self._loss.beside(nnx.to_pure_dict(params), self._loss.params)
+        stats = self._loss.beside(nnx.to_pure_dict(stats), self._loss.stats)
         copies = jax.tree.map(jnp.copy, {"params": params, "stats": stats})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -104,13 +97,13 @@ class Task:
             skipped=jnp.zeros((), jnp.int32),
             params=params,
             stats=stats,
-            optimizer=self._optimizer.init(params),
+            optimizer=self._parts.optimizer.init(params),
             average=copies if self.config.optim.ema else (),
         )
 
     def model(self, state: TrainState) -> Any:
         """The model of a state in evaluation mode, with the averaged weights if any."""
-        return self._merge(*_judged(state), train=False)
+        return self._merge(*_judged(state))
 
     def update(
         self, state: TrainState, images: jax.Array, labels: jax.Array
@@ -120,17 +113,17 @@ class Task:
         key = jax.random.fold_in(jax.random.key(config.seed), state.position)
         batch = self._prepared(key, images, labels)
         gradients, stats, metrics = self._accumulated(state, batch, key)
-        updates, memory = self._optimizer.update(
+        updates, memory = self._parts.optimizer.update(
             gradients, state.optimizer, state.params
         )
         params = optax.apply_updates(state.params, updates)
         metrics |= {
             "grad_norm": optax.tree.norm(gradients),
             "param_norm": optax.tree.norm(params),
-            "learning_rate": jnp.asarray(
-                self._schedule(state.step - state.skipped), jnp.float32
-            ),
         }
+        if self._parts.schedule is not None:
+            rate = self._parts.schedule(state.step - state.skipped)
+            metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
         average = state.average
         if average:
             average = _optim.average(
@@ -157,7 +150,7 @@ class Task:
         *,
         statistics: str = "running",
     ) -> Metrics:
-        """Weighted sums of loss and correct answers over a batch.
+        """Weighted sums over a batch: of the loss and all that is told with it.
 
         Args:
             state: What is judged.
@@ -172,13 +165,12 @@ class Task:
             _debias(model, updates)
         if statistics == "batch":
             model.set_attributes(use_running_average=False, raise_if_not_found=False)
-        outputs = model(self._normalized(images))
-        is_right = jnp.argmax(class_scores(outputs), -1) == labels
-        return {
-            "loss": jnp.sum(weights * self._loss(outputs, labels, state.step)),
-            "accuracy": jnp.sum(weights * is_right),
-            "examples": jnp.sum(weights),
-        }
+        outputs = call_model(model, self._normalized(images))
+        loss = self._loss.merged(*_judged(state), train=False)
+        found = named(loss(outputs, labels, state.step))
+        found |= self._parts.evaluate(outputs, labels)
+        sums = {name: jnp.sum(weights * value) for name, value in found.items()}
+        return sums | {"examples": jnp.sum(weights)}
 
     def features(self, state: TrainState, images: jax.Array) -> jax.Array:
         """What the head sees of a batch."""
@@ -186,16 +178,32 @@ class Task:
 
     def _used_model(self, state: TrainState) -> Any:
         params, stats = _judged(state)
-        return self._merge(self._gathered(params), stats, train=False)
+        return self._merge(self._gathered(params), stats)
 
     def _gathered(self, params: Any) -> Any:
         """Parameters as they lie while they are used."""
         return jax.lax.with_sharding_constraint(params, self._used)
 
-    def _merge(self, params: Any, stats: Any, *, train: bool) -> Any:
-        model = nnx.merge(self._graph, params, stats, {})
-        model.train() if train else model.eval()
+    def _merge(self, params: Any, stats: Any, key: jax.Array | None = None) -> Any:
+        """The model; in training mode with a key, of which its streams begin."""
+        streams = _streams(self._streams, jax.random.key(0) if key is None else key)
+        parts = (self._loss.without(part) for part in (params, stats))
+        model = nnx.merge(self._graph, *parts, streams)
+        model.eval() if key is None else model.train()
         return model
+
+    def _stats(self, model: Any, loss: Any, before: Any) -> Any:
+        """The variables as a step has left them."""
+        found = nnx.to_pure_dict(nnx.state(model, KEPT))
+        after = self._loss.beside(found, self._loss.stats_of(loss))
+        if changed := _paths(after) ^ _paths(before):
+            raise TypeError(
+                "The training program needs models that have their variables from the "
+                "beginning; while it was called, this one made or dropped "
+                f"{', '.join(sorted(changed))}. Make them in `make_model`, by a first "
+                "call for example."
+            )
+        return after
 
     def _normalized(self, images: jax.Array) -> jax.Array:
         config = self.config.data
@@ -227,18 +235,20 @@ class Task:
     def _objective(
         self, params: Any, stats: Any, batch: Batch, key: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
-        model = self._merge(self._gathered(params), stats, train=True)
-        outputs = model(batch.images, rngs=nnx.Rngs(dropout=key))
-        losses = self._loss(outputs, batch.labels, step)
+        params = self._gathered(params)
+        model = self._merge(params, stats, key)
+        loss = self._loss.merged(params, stats, train=True)
+        outputs = call_model(model, batch.images, nnx.Rngs(dropout=key))
+        found = named(loss(outputs, batch.labels, step))
         if self.config.data.mixup or self.config.data.cutmix:
-            others = self._loss(outputs, batch.others, step)
-            losses = batch.shares * losses + (1 - batch.shares) * others
-        mean_loss = jnp.mean(losses)
-        is_right = jnp.argmax(class_scores(outputs), -1) == batch.labels
-        metrics = {"loss": mean_loss, "accuracy": jnp.mean(is_right)}
-        stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-        total = mean_loss + _optim.penalty(model, self.config.optim)
-        return total, (stats, metrics)
+            others = named(loss(outputs, batch.others, step))
+            for name, other in others.items():
+                share = batch.shares if jnp.shape(other) else jnp.mean(batch.shares)
+                found[name] = share * found[name] + (1 - share) * other
+        found |= self._parts.evaluate(outputs, batch.labels)
+        metrics = {name: jnp.mean(value) for name, value in found.items()}
+        total = metrics["loss"] + _optim.penalty(model, self.config.optim)
+        return total, (self._stats(model, loss, stats), metrics)
 
     def _accumulated(
         self, state: TrainState, batch: Batch, key: jax.Array
@@ -280,6 +290,66 @@ class Task:
         return gradients, stats, metrics
 
 
+class _Loss:
+    """A loss, whose parameters and variables, if any, are beside those of the model."""
+
+    def __init__(self, loss: Any):
+        self._call, self._graph = loss, None
+        self.params: Any = {}
+        self.stats: Any = {}
+        if isinstance(loss, nnx.Module):
+            self._graph, *kinds = nnx.split(loss, nnx.Param, KEPT)
+            self.params, self.stats = map(nnx.to_pure_dict, kinds)
+
+    def beside(self, of_model: Any, of_loss: Any) -> Any:
+        """Both in one tree; that of the model alone where the loss has none."""
+        if not of_loss:
+            return of_model
+        if LOSS in of_model:
+            raise ValueError(
+                f"The training program keeps what belongs to the loss as {LOSS!r}, and "
+                "the model has a part of that name. Name it otherwise."
+            )
+        return of_model | {LOSS: of_loss}
+
+    def without(self, tree: Any) -> Any:
+        """The part of the model."""
+        if self._graph is None or LOSS not in tree:
+            return tree
+        return {name: part for name, part in tree.items() if name != LOSS}
+
+    def merged(self, params: Any, stats: Any, *, train: bool) -> Any:
+        """The loss with what belongs to it, to be called."""
+        if self._graph is None:
+            return self._call
+        parts = (tree[LOSS] if LOSS in tree else {} for tree in (params, stats))
+        loss = nnx.merge(self._graph, *parts)
+        loss.train() if train else loss.eval()
+        return loss
+
+    def stats_of(self, loss: Any) -> Any:
+        """The variables of a loss that has been called."""
+        return {} if self._graph is None else nnx.to_pure_dict(nnx.state(loss, KEPT))
+
+
+def _paths(tree: Any) -> set[str]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {dotted(_mesh.names(keys)) for keys, _ in leaves}
+
+
+def _streams(template: Any, key: jax.Array) -> Any:
+    """The state of all random streams: keys of their own, and counts of zero."""
+
+    def begun(index: int, leaf: Any) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        one = jax.random.fold_in(key, index)
+        return jax.random.split(one, leaf.shape) if leaf.shape else one
+
+    leaves, structure = jax.tree.flatten(template)
+    return structure.unflatten(begun(i, leaf) for i, leaf in enumerate(leaves))
+
+
 def _debias(model: nnx.Module, updates: jax.Array) -> None:
     """Divides running averages that started at zero by how full they are."""
     for _, module in nnx.iter_modules(model):
@@ -311,7 +381,7 @@ def _kept_where_finite(
     return kept._replace(skipped=old.skipped + ~is_finite)
 
 
-# The metrics of a step, in the order of the table that a call returns.
+# The metrics of a step, in the order of the table that a call returns; others follow.
 METRICS = ("loss", "accuracy", "grad_norm", "param_norm", "learning_rate", "skipped")
 
 # What must be finite, by the name of its metric.

@@ -15,6 +15,7 @@ from hypersphere.training._distributed import join
 from hypersphere.training._dry_run import dry_run
 from hypersphere.training._durations import Duration
 from hypersphere.training._loop import train
+from hypersphere.training._parts import parts_of
 from hypersphere.training._setup import resolved
 from hypersphere.training._stop import RESUME_STATUS, StoppedError
 
@@ -120,14 +121,15 @@ def run(config: TrainConfig, values: Any) -> int | str:
             sys.stdout.write(to_json(resolved(config)))
             return 0
         use_compilation_cache()
+        parts = parts_of(config_flags.get_config_filename(values["config"]))
         if values.dry_run:
-            dry_run(config, target=values.target, images=values.images)
+            dry_run(config, target=values.target, images=values.images, parts=parts)
             return 0
         if values.target or values.images:
             raise ValueError("--target and --images need --dry_run: nothing is run.")
         if not values.workdir:
             raise ValueError("Flag --workdir must be given: it is the run's folder.")
-        train(config, values.workdir, allow_changes=values.allow_changes)
+        train(config, values.workdir, allow_changes=values.allow_changes, parts=parts)
         return 0
     except StoppedError as stopped:
         sys.stdout.write(f"{stopped}\n")

@@ -30,7 +30,7 @@ def config_of(similarity):
 
 def losses(config, mesh_sizes, devices):
     from hypersphere import training
-    from hypersphere.training import _mesh, _program, _setup
+    from hypersphere.training import _mesh, _setup
 
     data, fsdp, model = mesh_sizes
     sizes = training.MeshConfig(data=data, fsdp=fsdp, model=model)
@@ -40,7 +40,7 @@ def losses(config, mesh_sizes, devices):
     state, found = setup.program.init(), []
     for step in range(STEPS):
         state, metrics = setup.program.train(state, *setup.feed.take(step, 1))
-        found.append(float(_program.by_name(metrics)["loss"][0]))
+        found.append(float(setup.program.by_name(metrics)["loss"][0]))
     halves = {
         jax.tree_util.keystr(keys): str(leaf.sharding.spec)
         for keys, leaf in jax.tree_util.tree_flatten_with_path(state)[0]

@@ -8,7 +8,6 @@ from hypersphere import training
 from hypersphere.training import _setup
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config_text import to_json
-from hypersphere.training._program import by_name
 from tests.helpers import filled
 
 SOURCE = "synthetic:8x8x1,classes=3,examples=48"
@@ -49,7 +48,7 @@ def fresh(setup):
     """A state at step zero by NumPy, because `init` takes seconds to compile."""
     program = setup.program
     _, *variables = nnx.split(
-        filled(program.task._make_model), nnx.Param, nnx.BatchStat
+        filled(program.task._parts.make_model), nnx.Param, nnx.BatchStat
     )
     params, stats = (arrays(nnx.to_pure_dict(kind)) for kind in variables)
     average = program.template.average and {"params": params, "stats": stats}
@@ -66,7 +65,8 @@ def after(setup, steps, state=None, start=0):
     for position in range(start, start + steps):
         batches = setup.feed.take(position, 1)
         state, metrics = setup.program.train(state, *batches)
-        found.append({name: float(x[0]) for name, x in by_name(metrics).items()})
+        named = setup.program.by_name(metrics)
+        found.append({name: float(x[0]) for name, x in named.items()})
     return state, found
 
 

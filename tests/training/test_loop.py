@@ -10,7 +10,6 @@ from hypersphere import data, training, viz
 from hypersphere.training import _cadence, _loop, _run, _workdir
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._durations import resolve
-from hypersphere.training._program import by_name
 from tests.helpers import respond
 from tests.training.small import config_of, fresh, lively, set_up
 
@@ -167,9 +166,9 @@ def test_one_call_of_many_steps_is_many_calls_of_one(tiny):
     one = fresh(setup)
     for i in range(3):
         one, last = program.train(one, pool, order[i : i + 1])
-    losses = by_name(metrics)["loss"]
+    losses = program.by_name(metrics)["loss"]
     assert losses.shape == (3,)
-    np.testing.assert_allclose(losses[2], by_name(last)["loss"][0], rtol=1e-4)
+    np.testing.assert_allclose(losses[2], program.by_name(last)["loss"][0], rtol=1e-4)
     near = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)  # noqa: E731
     jax.tree.map(near, together.params, one.params)
 
@@ -189,7 +188,7 @@ def judged():
 def test_evaluation_counts_every_example_once(tiny, judged, batch_size, tmp_path):
     program, accuracy = judged
     tiny.eval_batch_size = batch_size
-    config, feed, evaluators, _ = set_up(tiny)
+    config, feed, evaluators, *_ = set_up(tiny)
     run = _run.Run(config, tmp_path, feed, evaluators, program, Checkpoints(tmp_path))
     values = run.evaluate(evaluators["test"].split)
     assert values["accuracy"] == pytest.approx(accuracy, abs=1e-6)

@@ -1,14 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from flax import nnx
 
 from hypersphere import losses
-from hypersphere.training import _mesh
-from hypersphere.training._config import MeshConfig
-from hypersphere.training._step import Task, _parts
+from hypersphere.training._step import _parts
 from tests.helpers import respond
 from tests.training.small import (
     after,
@@ -335,21 +331,3 @@ def test_a_clipped_step_is_as_long_as_allowed_and_its_metric_is_not(plain):
     assert length == pytest.approx(0.1 * 0.01, rel=1e-3)
     assert found[0]["grad_norm"] == pytest.approx(metrics["grad_norm"], rel=1e-5)
     assert metrics["grad_norm"] > 0.01
-
-
-def test_a_model_with_other_variables_is_refused_by_their_paths():
-    class Counting(nnx.Module):
-        def __init__(self):
-            self.calls = nnx.Cache(jnp.zeros(()))
-            self.kernel = nnx.Param(jnp.zeros(2))
-
-    mesh = _mesh.make_mesh(MeshConfig(data=1), jax.devices()[:1])
-    with pytest.raises(TypeError, match=r"nnx\.BatchStat.*\('calls',\)"):
-        Task(
-            make_model=Counting,
-            loss=lambda outputs, labels, step: outputs,
-            optimizer=optax.identity(),
-            schedule=optax.constant_schedule(0.1),
-            config=config_of(),
-            mesh=mesh,
-        )

@@ -1,0 +1,262 @@
+"""What a run is made of beyond its config: a model, a loss, an optimizer."""
+
+import dataclasses
+import inspect
+import os
+import sys
+import types
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+
+class Images(NamedTuple):
+    """What a run is trained on, described: it holds no arrays.
+
+    Attributes:
+        name: Of the set, as `config.data.source` has it.
+        image_shape: Height, width and channels.
+        num_classes: How many classes there are; labels are int32 below that.
+        train: Examples to train on.
+        test: Examples to test on.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    train: int
+    test: int = 0
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> "Images":
+        """From the facts that a checkpoint holds."""
+        shape: Any = tuple(facts["image_shape"])
+        return cls(**(facts | {"image_shape": shape}))
+
+
+LossFunction = Callable[[Any, jax.Array, jax.Array], Any]
+"""(what the model returned, labels, step) -> one number per example, or several."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Parts of a run that are one's own; what is None is as the config says.
+
+    Args:
+        make_model: () -> an `nnx.Module`, called as `model(images)` on float images of
+            shape (batch, height, width, channels), or as `model(images, rngs=rngs)`
+            where it has that argument. It may return what the loss takes. Its
+            `nnx.Param` are trained; its random streams are a function of
+            `config.seed` and the step; all its other variables, such as the running
+            averages of batch normalization, are kept as a step leaves them. A method
+            `features(images)` gives what pictures show. A Linen module comes as
+            `nnx.bridge.ToNNX`.
+        loss: (what the model returned, labels, step) -> one number per example, shape
+            (batch,), or a dictionary with these as `loss` and more to be logged: each
+            one number per example, or one in all. An `nnx.Module` may have parameters,
+            which are trained, and variables, which a step of training may change.
+        optimizer: What makes updates of gradients; it takes the place of
+            `config.optim` but for its penalties and `ema`. It sees parameters as
+            `nnx.to_pure_dict(nnx.state(model, nnx.Param))`.
+        schedule: step -> its learning rate, to be logged.
+        evaluate: (what the model returned, labels) -> a dictionary of further numbers
+            to be logged, each one number per example or one in all. What it calls
+            `accuracy` decides which checkpoint is the best; without, the loss does.
+
+    Example:
+        >>> import optax
+        >>> from hypersphere import training
+        >>> parts = training.Parts(optimizer=optax.sgd(0.1))
+        >>> parts.given
+        ('optimizer',)
+    """
+
+    make_model: Callable[[], nnx.Module] | None = None
+    loss: LossFunction | nnx.Module | None = None
+    optimizer: optax.GradientTransformation | None = None
+    schedule: optax.Schedule | None = None
+    evaluate: Callable[[Any, jax.Array], dict[str, Any]] | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The names of those that are not None."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return tuple(name for name in fields if getattr(self, name) is not None)
+
+
+class Whole(NamedTuple):
+    """All parts of a run, by the names of `Parts`; only a schedule may be missing."""
+
+    make_model: Callable[[], nnx.Module]
+    loss: Any
+    optimizer: optax.GradientTransformation
+    schedule: optax.Schedule | None
+    evaluate: Callable[[Any, jax.Array], dict[str, Any]]
+
+
+MakeParts = Callable[[Any, Images], Parts]
+"""(config with durations in steps, what is trained on) -> parts."""
+
+
+def parts_of(file: str | os.PathLike[str]) -> MakeParts | None:
+    """The function `get_parts` of a config file, if it has one.
+
+    Args:
+        file: The path, which may have the parameters of `get_config` behind a colon.
+
+    Returns:
+        The function, to be given as `parts`, or None.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+
+    Example:
+        >>> from hypersphere import training
+        >>> training.parts_of("configs/quickstart.py") is None
+        True
+    """
+    path = Path(os.fspath(file).partition(":")[0])
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no config file {path}.")
+    name = f"config_{path.stem}"
+    loader = SourceFileLoader(name, str(path))
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # where dataclasses look for their own module
+    loader.exec_module(module)
+    return getattr(module, "get_parts", None)
+
+
+def made(parts: Parts | MakeParts | None, config: Any, images: Images) -> Parts:
+    """The parts themselves, from them or from what makes them."""
+    found = parts(config, images) if callable(parts) else parts or Parts()
+    if not isinstance(found, Parts):
+        raise TypeError(
+            f"`{_name(parts)}` needs to return `training.Parts`, got "
+            f"{type(found).__name__}."
+        )
+    return found
+
+
+def told(parts: Parts | MakeParts | None, found: Parts) -> dict[str, Any]:
+    """What a checkpoint says of the parts that were not the config's."""
+    code = getattr(parts, "__code__", None)
+    file = code.co_filename if code else ""
+    return {"given": list(found.given), "file": file} if found.given else {}
+
+
+def refuse_missing(there: dict[str, Any], parts: Parts | MakeParts | None) -> None:
+    """Raises if a run was trained with parts of its own and now has none."""
+    if there and parts is None:
+        where = f"`get_parts` of {there['file']}" if there["file"] else "the same ones"
+        raise ValueError(
+            f"This run has parts of its own ({', '.join(there['given'])}), which its "
+            f"folder does not hold. Give `parts`: {where}."
+        )
+
+
+def named(values: Any) -> dict[str, jax.Array]:
+    """A loss and what is logged with it, from a loss function's answer."""
+    return dict(values) if isinstance(values, dict) else {"loss": values}
+
+
+def check_parts(parts: Whole, images: Images, batch: int) -> None:
+    """Raises, in one line each, where a run's own parts do not fit together.
+
+    Args:
+        parts: All of them.
+        images: What is trained on.
+        batch: Examples of a step.
+    """
+    model, outputs = _outputs(parts, images, batch)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    _check_numbers("loss", _loss(parts, outputs, labels), batch, needs="loss")
+    found = _tried("evaluate", parts.evaluate, outputs, labels)
+    _check_numbers("evaluate", found, batch)
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    if not isinstance(parts.optimizer, optax.GradientTransformation):
+        raise TypeError(
+            "`Parts` needs `optimizer` to be an `optax.GradientTransformation`, got "
+            f"{type(parts.optimizer).__name__}."
+        )
+    if not jax.tree.leaves(params):
+        raise ValueError(
+            "`Parts` needs a model with parameters, `nnx.Param`, got none."
+        )
+
+
+def _outputs(parts: Whole, images: Images, batch: int) -> tuple[nnx.Module, Any]:
+    model = _tried("make_model", lambda: nnx.eval_shape(parts.make_model))
+    if not isinstance(model, nnx.Module):
+        raise TypeError(
+            "`Parts` needs `make_model` to return an `nnx.Module`, got "
+            f"{type(model).__name__}. A Linen module comes as `nnx.bridge.ToNNX`."
+        )
+    inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), jnp.float32)
+    model.train()
+
+    def call(model: Any, inputs: jax.Array) -> Any:
+        return call_model(model, inputs, nnx.Rngs(0))
+
+    return model, _tried(
+        f"the model, on images of shape {inputs.shape},",
+        lambda: nnx.eval_shape(call, model, inputs),
+    )
+
+
+def _loss(parts: Whole, outputs: Any, labels: Any) -> dict[str, Any]:
+    loss, step = parts.loss, jax.ShapeDtypeStruct((), jnp.int32)
+    if isinstance(loss, nnx.Module):  # which may change itself
+        called = lambda *shapes: nnx.eval_shape(lambda m, *a: m(*a), loss, *shapes)  # noqa: E731
+        return named(_tried("loss", lambda: called(outputs, labels, step)))
+    return named(_tried("loss", loss, outputs, labels, step))
+
+
+def _tried(who: str, function: Any, *shapes: Any) -> Any:
+    """What a part answers, in shapes; its mistake in a line that names it."""
+    try:
+        return jax.eval_shape(function, *shapes) if shapes else function()
+    except Exception as error:
+        what = str(error).strip().splitlines()
+        raise ValueError(
+            f"`Parts`: {who} cannot be called: {type(error).__name__}: "
+            f"{what[0] if what else ''}"
+        ) from error
+
+
+def _check_numbers(who: str, found: Any, batch: int, *, needs: str = "") -> None:
+    if not isinstance(found, dict) or needs not in {"", *found}:
+        raise ValueError(
+            f"`Parts` needs `{who}` to give a dictionary"
+            + (f" with `{needs}`" if needs else "")
+            + f", got {sorted(found) if isinstance(found, dict) else found}."
+        )
+    for name, value in found.items():
+        shape = jnp.shape(value)
+        if shape != (batch,) and (shape or name == needs):
+            raise ValueError(
+                f"`Parts` needs `{who}` to give one number per example, of shape "
+                f"({batch},) for this batch, got {name!r} of shape {shape}."
+            )
+
+
+def call_model(model: Any, images: jax.Array, rngs: nnx.Rngs | None = None) -> Any:
+    """The model's answer; random numbers for those that take them with a call."""
+    if rngs is not None and takes_rngs(model):
+        return model(images, rngs=rngs)
+    return model(images)
+
+
+def takes_rngs(model: nnx.Module) -> bool:
+    """Whether a model is called with `rngs`."""
+    return "rngs" in inspect.signature(type(model).__call__).parameters
+
+
+def _name(parts: Any) -> str:
+    return getattr(parts, "__name__", "parts")
