@@ -13,7 +13,7 @@ from hypersphere import losses, models, nn, ops
 from hypersphere.ops import magnitudes
 from hypersphere.training import _optim
 from hypersphere.training._config import LossConfig, ModelConfig, TrainConfig
-from hypersphere.training._parts import Images, LossFunction, Parts, Whole
+from hypersphere.training._parts import Images, LossFunction, Parts, Whole, checked
 from hypersphere.training._schedules import make_schedule
 from hypersphere.training._validate import choose
 
@@ -22,12 +22,14 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
     """All parts of a run: its own, and for the rest what the config names."""
-    make = own.make_model or functools.partial(
+    make: Any = functools.partial(
         make_model,
         config,
         image_shape=images.image_shape,
         num_classes=images.num_classes,
     )
+    if own.make_model is not None:
+        make = checked(own.make_model)
     optimizer, schedule = own.optimizer, own.schedule
     if optimizer is None:
         model = nnx.eval_shape(make)
@@ -189,7 +191,7 @@ def make_loss(config: LossConfig) -> LossFunction:
     return choose("loss.name", config.name, table)()
 
 
-def class_scores(outputs: Any) -> jax.Array:
+def class_scores(outputs: Any) -> Any:
     """What is largest for the predicted class: scores, or an angular head's cosines."""
     return outputs[0] if isinstance(outputs, tuple) else outputs
 

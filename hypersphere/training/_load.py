@@ -14,7 +14,9 @@ from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import MeshConfig, TrainConfig
 from hypersphere.training._config_text import from_json
 from hypersphere.training._parts import Images, MakeParts, Parts, made, refuse_missing
+from hypersphere.training._program import Program
 from hypersphere.training._setup import make_program
+from hypersphere.training._step import TrainState
 
 
 class Loaded(NamedTuple):
@@ -52,6 +54,17 @@ def load(
         >>> from hypersphere import training
         >>> model, config = training.load("runs/quickstart")  # doctest: +SKIP
     """
+    program, state, config = restored(workdir, best=best, parts=parts)
+    return Loaded(program.task.model(state), config)
+
+
+def restored(
+    workdir: str | os.PathLike[str],
+    *,
+    best: bool = False,
+    parts: Parts | MakeParts | None = None,
+) -> tuple[Program, TrainState, TrainConfig]:
+    """What a run computes and its state, on one device; as `load` otherwise."""
     folder = Path(workdir)
     file = folder / "config.json"
     if not file.is_file():
@@ -72,11 +85,11 @@ def load(
         own = made(parts, config, Images.of(meta["dataset"]))
         program = make_program(config, mesh, meta["dataset"], own)
         step = checkpoints.best_step() if best else None
-        restored = checkpoints.restore(program.template, step=step)
-    if restored is None:
+        found = checkpoints.restore(program.template, step=step)
+    if found is None:
         raise FileNotFoundError(f"There is no whole checkpoint in {folder}.")
-    for complaint in restored.complaints:
+    for complaint in found.complaints:
         warnings.warn(
-            f"In {folder} {complaint}; an older one was loaded.", stacklevel=2
+            f"In {folder} {complaint}; an older one was loaded.", stacklevel=3
         )
-    return Loaded(program.task.model(restored.state), config)
+    return program, found.state, config

@@ -277,8 +277,10 @@ def show_summary(
     table = Table(show_header=False, title=f"Finished: {workdir}", title_justify="left")
     if "test_accuracy" in result:
         table.add_row("test accuracy", f"[bold]{result['test_accuracy']:.4f}")
-    loss = result["test_loss"]
-    table.add_row("test loss", "not finite" if loss is None else f"{loss:.4f}")
+    for name, value in result.items():
+        if name.startswith("test_") and name != "test_accuracy":
+            text = "not finite" if value is None else f"{value:.4f}"
+            table.add_row(name.replace("_", " "), text)
     table.add_row("steps", f"{result['steps']:,}")
     table.add_row("time", f"{result['seconds']:.1f} s")
     table.add_row("speed", f"{result['examples_per_second']:,.0f} examples/s")

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from hypersphere.training import _build
 from hypersphere.training._checkpoint import Checkpoints
@@ -18,11 +17,12 @@ from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
 from hypersphere.training._distributed import is_first
 from hypersphere.training._finish import Result, finish
-from hypersphere.training._load import load
+from hypersphere.training._load import restored
 from hypersphere.training._logging import make_console, show_summary, write_atomically
 from hypersphere.training._parts import MakeParts, Parts, refuse_missing
 from hypersphere.training._run import Run
 from hypersphere.training._setup import prepare
+from hypersphere.training._step import judged
 from hypersphere.training._validate import check
 from hypersphere.training._workdir import (
     alone_in,
@@ -112,7 +112,9 @@ def train(
             setup.evaluators,
             setup.program,
             checkpoints,
-            functools.partial(_donor, config.init_from) if config.init_from else None,
+            functools.partial(_donor, config.init_from, parts)
+            if config.init_from
+            else None,
             setup.own,
         )
         if is_first():
@@ -122,11 +124,12 @@ def train(
         return finish(config, folder, run, setup.feed, setup.program)
 
 
-def _donor(workdir: str) -> tuple[Any, Any]:
-    """Parameters and running averages of another run."""
-    model = load(workdir).model
-    params, stats = (nnx.state(model, kind) for kind in (nnx.Param, nnx.BatchStat))
-    return jax.device_get((nnx.to_pure_dict(params), nnx.to_pure_dict(stats)))
+def _donor(workdir: str, parts: Parts | MakeParts | None) -> tuple[Any, Any]:
+    """Parameters and running averages of another run, averaged if it has averages."""
+    with contextlib.closing(Checkpoints(Path(workdir), read_only=True)) as checkpoints:
+        is_own = "parts" in (checkpoints.meta() if checkpoints.steps() else {})
+    _, state, _ = restored(workdir, parts=parts if is_own else None)
+    return jax.device_get(judged(state))
 
 
 def _finished(folder: Path) -> Result:

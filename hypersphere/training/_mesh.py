@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -185,7 +186,10 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple[str, ...]) -> Any:
         The same tree, of shardings.
     """
     flat, _ = jax.tree_util.tree_flatten_with_path(state.params)
-    _check_rules(rules, [names(keys) for keys, _ in flat])
+    idle = MeshConfig().rules if mesh.shape["model"] == 1 else ()
+    _check_rules(
+        [rule for rule in rules if rule not in idle], [names(keys) for keys, _ in flat]
+    )
     specs = {
         (keys, leaf.shape): spec_of(names(keys), leaf.shape, mesh, rules)
         for keys, leaf in flat
@@ -199,7 +203,7 @@ def state_shardings(state: Any, mesh: Mesh, rules: tuple[str, ...]) -> Any:
     return jax.tree_util.tree_map_with_path(place, state)
 
 
-def _check_rules(rules: tuple[str, ...], paths: list[tuple[Any, ...]]) -> None:
+def _check_rules(rules: Sequence[str], paths: list[tuple[Any, ...]]) -> None:
     for pattern, _ in map(parse_rule, rules):
         if not any(matches(pattern, path) for path in paths):
             written = [dotted(path) for path in paths]

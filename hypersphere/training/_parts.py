@@ -137,7 +137,7 @@ def made(parts: Parts | MakeParts | None, config: Any, images: Images) -> Parts:
     """The parts themselves, from them or from what makes them."""
     found = parts(config, images) if callable(parts) else parts or Parts()
     if not isinstance(found, Parts):
-        raise TypeError(
+        raise ValueError(
             f"`{_name(parts)}` needs to return `training.Parts`, got "
             f"{type(found).__name__}."
         )
@@ -161,7 +161,22 @@ def refuse_missing(there: dict[str, Any], parts: Parts | MakeParts | None) -> No
         )
 
 
-def named(values: Any) -> dict[str, jax.Array]:
+def checked(make_model: Callable[[], Any]) -> Callable[[], nnx.Module]:
+    """What makes a model, and raises if it is none."""
+
+    def make() -> nnx.Module:
+        model = make_model()
+        if isinstance(model, nnx.Module):
+            return model
+        raise ValueError(
+            "`Parts` needs `make_model` to return an `nnx.Module`, got "
+            f"{type(model).__name__}. A Linen module comes as `nnx.bridge.ToNNX`."
+        )
+
+    return make
+
+
+def named(values: Any) -> dict[str, Any]:
     """A loss and what is logged with it, from a loss function's answer."""
     return dict(values) if isinstance(values, dict) else {"loss": values}
 
@@ -181,7 +196,7 @@ def check_parts(parts: Whole, images: Images, batch: int) -> None:
     _check_numbers("evaluate", found, batch)
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     if not isinstance(parts.optimizer, optax.GradientTransformation):
-        raise TypeError(
+        raise ValueError(
             "`Parts` needs `optimizer` to be an `optax.GradientTransformation`, got "
             f"{type(parts.optimizer).__name__}."
         )
@@ -192,12 +207,7 @@ def check_parts(parts: Whole, images: Images, batch: int) -> None:
 
 
 def _outputs(parts: Whole, images: Images, batch: int) -> tuple[nnx.Module, Any]:
-    model = _tried("make_model", lambda: nnx.eval_shape(parts.make_model))
-    if not isinstance(model, nnx.Module):
-        raise TypeError(
-            "`Parts` needs `make_model` to return an `nnx.Module`, got "
-            f"{type(model).__name__}. A Linen module comes as `nnx.bridge.ToNNX`."
-        )
+    model = nnx.eval_shape(parts.make_model)
     inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), jnp.float32)
     model.train()
 

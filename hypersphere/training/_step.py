@@ -103,7 +103,7 @@ class Task:
 
     def model(self, state: TrainState) -> Any:
         """The model of a state in evaluation mode, with the averaged weights if any."""
-        return self._merge(*_judged(state))
+        return self._merge(*judged(state))
 
     def update(
         self, state: TrainState, images: jax.Array, labels: jax.Array
@@ -166,7 +166,7 @@ class Task:
         if statistics == "batch":
             model.set_attributes(use_running_average=False, raise_if_not_found=False)
         outputs = call_model(model, self._normalized(images))
-        loss = self._loss.merged(*_judged(state), train=False)
+        loss = self._loss.merged(*judged(state), train=False)
         found = named(loss(outputs, labels, state.step))
         found |= self._parts.evaluate(outputs, labels)
         sums = {name: jnp.sum(weights * value) for name, value in found.items()}
@@ -177,7 +177,7 @@ class Task:
         return self._used_model(state).features(self._normalized(images))
 
     def _used_model(self, state: TrainState) -> Any:
-        params, stats = _judged(state)
+        params, stats = judged(state)
         return self._merge(self._gathered(params), stats)
 
     def _gathered(self, params: Any) -> Any:
@@ -359,7 +359,7 @@ def _debias(model: nnx.Module, updates: jax.Array) -> None:
             module.var[...] /= full
 
 
-def _judged(state: TrainState) -> tuple[Any, Any]:
+def judged(state: TrainState) -> tuple[Any, Any]:
     """What is evaluated: the averaged weights if there are any."""
     averaged = state.average
     if averaged:

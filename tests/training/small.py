@@ -35,8 +35,8 @@ def lively():
     return config
 
 
-def set_up(config):
-    return _setup.prepare(config, say=print)
+def set_up(config, parts=None):
+    return _setup.prepare(config, say=print, parts=parts)
 
 
 def arrays(tree):

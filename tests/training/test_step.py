@@ -162,7 +162,7 @@ def test_the_loss_of_mixed_images_is_shared_by_both_labels(kind, loss, slow):
         task = setup.program.task
         key = jax.random.fold_in(jax.random.key(config.seed), 0)
         batch = task._prepared(key, images, labels)
-        model = task._merge(state.params, state.stats, train=True)
+        model = task._merge(state.params, state.stats, key)
         _, metrics = task.update(state, images, labels)
         return batch, model(batch.images), metrics["loss"]
 
