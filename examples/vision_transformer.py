@@ -35,7 +35,7 @@ class VisionTransformer(nnx.Module):
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         num_classes: int,
         *,
         patch: int = 4,

@@ -1,10 +1,10 @@
 """What every source returns: a training and a test part, checked once."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Int32, UInt8
 
 
 class ImageSet(NamedTuple):
@@ -12,28 +12,31 @@ class ImageSet(NamedTuple):
 
     Attributes:
         images: uint8 of shape (n, height, width, channels), C-contiguous, in
-            `[0, 255]`. One channel is gray, three are red, green and blue.
-        labels: int32 of shape (n,), the index of each image's class.
+            `[0, 255]`. One channel is gray, three are red, green and blue. Or other
+            examples, float32 or int32 of shape (n, ...), which models get as they are.
+        labels: int32 of shape (n,), the index of each image's class. In a set without
+            classes any array of n entries, or a dictionary or tuple of such arrays.
     """
 
-    images: UInt8[np.ndarray, "n height width channels"]
-    labels: Int32[np.ndarray, " n"]
+    images: np.ndarray
+    labels: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """A classification set: what to train on, what to test on, what it is called.
+    """A set in memory: what to train on, what to test on, what it is called.
 
     Attributes:
         name: The string the set was loaded with.
         train: Images to train on, at least one.
         test: Images to test on, at least one, of the same height, width and channels.
-        class_names: Name of each class; label `k` means `class_names[k]`.
+        class_names: Name of each class; label `k` means `class_names[k]`. Empty where
+            the labels are something else, such as numbers that are to be predicted.
 
     Raises:
         ValueError: If a part is empty or of a wrong dtype or rank, if it has more or
             fewer labels than images, if a label is negative or at least the number of
-            classes, or if the two parts differ in the shape of an image.
+            classes, or if the two parts differ in what an example is.
 
     Example:
         >>> import numpy as np
@@ -43,53 +46,88 @@ class Dataset:
         >>> dataset = data.Dataset("tiny", part, part, ("cat", "dog"))
         >>> dataset.num_classes, dataset.image_shape
         (2, (4, 5, 3))
+        >>> part = data.ImageSet(images, np.array([0.1, 0.7], np.float32))
+        >>> data.Dataset("angles", part, part).num_classes
+        0
     """
 
     name: str
     train: ImageSet
     test: ImageSet
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         """Checks both parts and that they fit together."""
-        _check_part(self.train, f"{self.name}, train", self.num_classes)
-        _check_part(self.test, f"{self.name}, test", self.num_classes)
+        for part, name in ((self.train, "train"), (self.test, "test")):
+            where = f"{self.name}, {name}"
+            _check_images(part.images, where)
+            _check_count(part, where)
+            if self.class_names:
+                _check_classes(part.labels, where, self.num_classes)
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise ValueError(
                 f"`Dataset` ({self.name}) needs training and test images of one "
                 f"shape, got `train.images.shape={self.train.images.shape}` and "
                 f"`test.images.shape={self.test.images.shape}`."
             )
+        here, there = (_kinds(part) for part in (self.train, self.test))
+        if here != there:
+            raise ValueError(
+                f"`Dataset` ({self.name}) needs training and test examples of one "
+                f"kind, got {here} and {there}."
+            )
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; labels lie in `[0, num_classes)`."""
+        """Number of classes; labels lie in `[0, num_classes)`; 0 without classes."""
         return len(self.class_names)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of an image."""
-        _, height, width, channels = self.train.images.shape
-        return height, width, channels
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of an image; the shape of another example."""
+        return self.train.images.shape[1:]
 
 
-def _check_part(part: ImageSet, where: str, num_classes: int) -> None:
-    """Raises unless images and labels are well formed and belong together."""
-    images, labels = part
-    if images.dtype != np.uint8 or images.ndim != 4:
+def _kinds(part: ImageSet) -> Any:
+    """The dtype of an example, and what is to be said of it."""
+    kind = lambda array: f"{array.dtype}{list(array.shape[1:])}"  # noqa: E731
+    return part.images.dtype.name, jax.tree.map(kind, part.labels)
+
+
+def _check_images(images: np.ndarray, where: str) -> None:
+    is_image = images.dtype == np.uint8 and images.ndim == 4
+    is_other = images.dtype in (np.float32, np.int32) and images.ndim > 0
+    if not is_image and not is_other:
         raise ValueError(
             f"`Dataset` ({where}) needs uint8 `images` of shape (n, height, width, "
-            f"channels), got {images.dtype} of shape {images.shape}."
+            "channels), or float32 or int32 ones of shape (n, ...) that are taken as "
+            f"they are, got {images.dtype} of shape {images.shape}."
         )
-    if labels.dtype != np.int32 or labels.ndim != 1:
+
+
+def _check_count(part: ImageSet, where: str) -> None:
+    images, labels = len(part.images), jax.tree.leaves(part.labels)
+    shapes = [np.shape(label) for label in labels]
+    if bad := [label for label in labels if not isinstance(label, np.ndarray)]:
         raise ValueError(
-            f"`Dataset` ({where}) needs int32 `labels` of shape (n,), got "
-            f"{labels.dtype} of shape {labels.shape}."
+            f"`Dataset` ({where}) needs `labels` that are NumPy arrays, or a "
+            f"dictionary or tuple of some, got {type(bad[0]).__name__}."
         )
-    if not len(images) or len(images) != len(labels):
+    if not images or not shapes or any(shape[:1] != (images,) for shape in shapes):
+        counts = " and ".join(str(*shape[:1]) for shape in shapes) or "no"
         raise ValueError(
             f"`Dataset` ({where}) needs at least one image and as many labels as "
-            f"images, got {len(images)} images and {len(labels)} labels."
+            f"images, got {images} images and {counts} labels."
+        )
+
+
+def _check_classes(labels: Any, where: str, num_classes: int) -> None:
+    is_array = isinstance(labels, np.ndarray)
+    if not is_array or labels.dtype != np.int32 or labels.ndim != 1:
+        got = f"{labels.dtype} of shape {labels.shape}" if is_array else repr(labels)
+        raise ValueError(
+            f"`Dataset` ({where}) needs int32 `labels` of shape (n,), got {got}. "
+            "Labels that are no classes need a set without `class_names`."
         )
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:

@@ -22,6 +22,7 @@ from hypersphere.training import (
     from_json,
     train,
 )
+from hypersphere.training._parts import hooks
 from hypersphere.training._workdir import FREE_TO_CHANGE, BusyError, differences
 from hypersphere.training.command import with_overrides
 
@@ -37,14 +38,14 @@ class Job:
         choices: Its parameters.
         seed: The run's seed.
         config: What is trained.
-        parts: Of its own, from the config file's `get_parts`.
+        own: What the config file brings of its own, as `training.own_of` has it.
     """
 
     family: str
     choices: Mapping[str, Any]
     seed: int
     config: TrainConfig
-    parts: Any = None
+    own: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def group(self) -> Path:
@@ -85,7 +86,7 @@ def jobs_of(
     file, _, text = config.partition(":")
     if seeded := [o for o in overrides if o.startswith("--config.seed=")]:
         raise ValueError(f"The seeds are those of `--seeds`, got {seeded[0]} as well.")
-    get_config, parts = _load(Path(file))
+    get_config, own = _load(Path(file))
     variants = get_config.variants(text) if isinstance(get_config, Family) else [{}]
     if text and variants == [{}]:
         raise ValueError(f"{file} has no parameters, got {text!r}. Leave them out.")
@@ -103,7 +104,7 @@ def jobs_of(
                     choices=choices,
                     seed=seed,
                     config=made,
-                    parts=parts,
+                    own=own,
                 )
             )
     return jobs
@@ -157,7 +158,7 @@ def _make(job: Job, folder: Path, path: Path) -> None:
     """Trains one run and writes its record."""
     diverged = ""
     try:
-        train(job.config, folder, parts=job.parts)
+        train(job.config, folder, **job.own)
     except DivergedError as error:
         diverged = str(error)
     record = make_record(
@@ -179,7 +180,7 @@ def _refuse_another_config(path: Path, config: TrainConfig, folder: Path) -> Non
 
 
 def _load(file: Path) -> tuple[Any, Any]:
-    """`get_config` of a file, and `get_parts` or None.
+    """`get_config` of a file, and what it brings of its own.
 
     Its own imports are found from where it is run.
     """
@@ -187,7 +188,7 @@ def _load(file: Path) -> tuple[Any, Any]:
         found = runpy.run_path(str(file))
     if "get_config" not in found:
         raise ValueError(f"{file} has no function `get_config`.")
-    return found["get_config"], found.get("get_parts")
+    return found["get_config"], hooks(found)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from hypersphere.training._loop import train as train
 from hypersphere.training._parts import (
     Images as Images,
     Parts as Parts,
-    parts_of as parts_of,
+    own_of as own_of,
 )
 from hypersphere.training._stop import (
     RESUME_STATUS as RESUME_STATUS,

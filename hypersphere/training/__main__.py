@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hypersphere.training._export import export
-from hypersphere.training._parts import parts_of
+from hypersphere.training._parts import own_of
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     try:
-        parts = parts_of(options.config) if options.config else None
+        parts = own_of(options.config).get("parts") if options.config else None
         folder = export(options.workdir, options.out, best=options.best, parts=parts)
     except (OSError, ValueError, ArithmeticError, ModuleNotFoundError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")

@@ -45,9 +45,15 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
 
 
 def make_model(
-    config: TrainConfig, *, image_shape: tuple[int, int, int], num_classes: int
+    config: TrainConfig, *, image_shape: tuple[int, ...], num_classes: int
 ) -> models.Network:
     """The network of a config, for images of a shape, with fresh parameters."""
+    if len(image_shape) != 3 or not num_classes:
+        raise ValueError(
+            f"`config.model.name={config.model.name!r}` needs images of height, width "
+            f"and channels, and classes, got examples of shape {list(image_shape)} and "
+            f"{num_classes} classes. Give a model of your own in `get_parts`."
+        )
     *image_size, in_features = image_shape
     c = config.model
     make, own = _network(c)
@@ -196,9 +202,9 @@ def class_scores(outputs: Any) -> Any:
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def accuracy(num_classes: int, outputs: Any, labels: jax.Array) -> dict[str, Any]:
+def accuracy(num_classes: int, outputs: Any, labels: Any) -> dict[str, Any]:
     """Which examples are named right; nothing where there are no scores of classes."""
     scores = class_scores(outputs)
-    if getattr(scores, "shape", ()) != (len(labels), num_classes):
+    if not num_classes or getattr(scores, "shape", ()) != (len(labels), num_classes):
         return {}
     return {"accuracy": jnp.argmax(scores, -1) == labels}

@@ -12,6 +12,7 @@ from hypersphere._peaks import peak_flops
 from hypersphere._select import dotted
 from hypersphere.training import _mesh
 from hypersphere.training._config import TrainConfig
+from hypersphere.training._feed import OwnData
 from hypersphere.training._logging import make_console
 from hypersphere.training._parts import MakeParts, Parts
 from hypersphere.training._setup import prepare
@@ -26,6 +27,7 @@ def dry_run(
     target: str = "",
     images: str = "",
     parts: Parts | MakeParts | None = None,
+    dataset: OwnData | None = None,
 ) -> dict[str, Any]:
     """Compiles a run, shows what it takes, and writes nothing.
 
@@ -36,6 +38,7 @@ def dry_run(
         images: With a target, what the training images are where that is not known:
             "HxWxC,classes=K,examples=N".
         parts: As `train` takes them.
+        dataset: The same; with a target it is not opened.
 
     Returns:
         Of a target what its compiler tells and what is estimated from that:
@@ -71,7 +74,7 @@ def dry_run(
         console.print(summary(config, found))
         return found
     console = make_console()
-    setup = prepare(config, console.print, parts=parts)
+    setup = prepare(config, console.print, parts=parts, dataset=dataset)
     config, program = setup.config, setup.program
     with contextlib.closing(setup.feed) as feed:
         pool, order = feed.take(0, 1)
@@ -125,11 +128,11 @@ def _summary(
     config: TrainConfig, facts: dict[str, Any], mesh: Any, found: dict[str, Any]
 ) -> Table:
     kind = jax.devices()[0].device_kind
-    height, width, channels = facts["image_shape"]
     table = Table(show_header=False, title="The run", title_justify="left")
     rows = {
         "data": f"{facts['name']}: {facts['train']:,} + {facts['test']:,} images of "
-        f"{height} x {width} x {channels}, {facts['num_classes']:,} classes",
+        + " x ".join(map(str, facts["image_shape"]))
+        + f", {facts['num_classes']:,} classes",
         "devices": f"{jax.device_count()} x {kind} as "
         + " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
         "batch": f"{config.batch_size} in {config.accumulate} parts, "

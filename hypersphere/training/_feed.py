@@ -5,16 +5,23 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from hypersphere import data
 from hypersphere.training import _mesh
-from hypersphere.training._config import TrainConfig
+from hypersphere.training._config import DataConfig, TrainConfig
 from hypersphere.training._program import Pool
 from hypersphere.training._validate import STREAMED
 
 Say = Callable[[str], None]
+OwnData = (
+    data.Dataset
+    | data.RecordSet
+    | Callable[[TrainConfig], data.Dataset | data.RecordSet]
+)
+"""A set that no source names, or (config) -> one."""
 _AHEAD = 2  # batches that are sent to the devices before they are needed
 _ENDLESS = 2**31  # batches of a stream, as many as a position can count
 
@@ -49,6 +56,8 @@ class Feed(Protocol):
     facts: dict[str, Any]
     """Name, sizes, image shape and classes: what must not change on a resume."""
     class_names: tuple[str, ...]
+    labels: Any
+    """What is said of an example, in shapes."""
 
     def take(self, position: int, count: int) -> tuple[Pool, np.ndarray | None]:
         """The batches from a position on: a pool, and which of it, (count, batch)."""
@@ -68,9 +77,19 @@ class Feed(Protocol):
         ...
 
 
-def make_feed(config: TrainConfig, mesh: Mesh, say: Say, source: str = "") -> Feed:
-    """The data that a config names, or those of another source to evaluate on."""
-    feed = _open(config, mesh, say, source or config.data.source)
+def make_feed(
+    config: TrainConfig,
+    mesh: Mesh,
+    say: Say,
+    source: str = "",
+    *,
+    dataset: OwnData | None = None,
+) -> Feed:
+    """The data that a config names, one's own, or those of another source to judge."""
+    if dataset is None or source:
+        feed = _open(config, mesh, say, source or config.data.source)
+    else:
+        feed = _opened(dataset, config, mesh, say)
     if not source:
         data.check_batch_size(config.batch_size, feed.facts["train"])
     return feed
@@ -96,21 +115,64 @@ def _open(config: TrainConfig, mesh: Mesh, say: Say, source: str) -> Feed:
     return Resident(dataset, config, mesh)
 
 
+def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed:
+    found = dataset(config) if callable(dataset) else dataset
+    if isinstance(found, data.RecordSet):
+        if not (config.data.stream and config.data.image_size):
+            raise ValueError(
+                "A `RecordSet` is streamed: it needs `config.data.stream=True` and "
+                "`config.data.image_size`, the side of a crop in pixels."
+            )
+        return Streamed(found, config, mesh, say)
+    if not isinstance(found, data.Dataset):
+        raise ValueError(
+            "`dataset` needs a `data.Dataset` or a `data.RecordSet`, or a function "
+            f"(config) -> one, got {type(found).__name__}."
+        )
+    if config.data.stream:
+        raise ValueError(
+            "`config.data.stream` needs a `data.RecordSet`, got a `data.Dataset`, "
+            "which is in memory. Leave it at False."
+        )
+    _refuse_ignored(config.data, found)
+    return Resident(found, config, mesh)
+
+
+def _refuse_ignored(c: DataConfig, dataset: data.Dataset) -> None:
+    """Raises where a field would change images, and there are none."""
+    of_images = ("flip", "pad", "rand_layers", "erase", "cutmix", "image_size")
+    ignored = [name for name in of_images if getattr(c, name)]
+    if dataset.train.images.dtype == np.uint8:  # which has its size
+        ignored = [name for name in ignored if name == "image_size"]
+    if ignored:
+        raise ValueError(
+            f"`config.data.{ignored[0]}={getattr(c, ignored[0])!r}` has no effect on "
+            f"the examples of {dataset.name}, "
+            f"{dataset.train.images.dtype}{list(dataset.image_shape)}. Leave it at "
+            "its default."
+        )
+
+
 class Resident:
     """A set that lies, as uint8, whole on every device."""
 
     def __init__(self, dataset: data.Dataset, config: TrainConfig, mesh: Mesh):
         self._dataset, self._config, self._mesh = dataset, config, mesh
-        self._size = len(dataset.train.labels)
+        self._size = len(dataset.train.images)
         self._pools: dict[str, Pool] = {}
         self.class_names = dataset.class_names
+        self.labels = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), dataset.train.labels
+        )
         self.facts = {
             "name": dataset.name,
             "image_shape": list(dataset.image_shape),
             "num_classes": dataset.num_classes,
             "train": self._size,
-            "test": len(dataset.test.labels),
+            "test": len(dataset.test.images),
         }
+        if dataset.train.images.dtype != np.uint8:
+            self.facts["dtype"] = dataset.train.images.dtype.name
 
     def take(self, position: int, count: int) -> tuple[Pool, np.ndarray]:
         """The training images, and the order of the batches from a position on."""
@@ -173,6 +235,7 @@ class Streamed:
         self._next = -1
         self._bad: dict[str, set[int]] = {"train": set(), "test": set()}
         self.class_names = records.class_names
+        self.labels = jax.ShapeDtypeStruct((), np.int32)
         size = config.data.image_size
         self.facts = {
             "name": records.name,

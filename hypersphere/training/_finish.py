@@ -55,7 +55,7 @@ def finish(
         },
     }
     arrays: dict[str, Any] = {}
-    if program.task.has_features:
+    if program.task.has_features and feed.class_names:
         drawn = feed.split("test", most=_DRAWN)
         arrays["features"], arrays["labels"] = _features(program, state, drawn)
     if is_first():
@@ -67,7 +67,12 @@ def finish(
             _write_arrays(folder / "features.npz", arrays)
         if kernels := _kernels(model):
             _write_arrays(folder / "kernels.npz", kernels)
-        missing = [] if arrays else ["features: the model has no `features(images)`"]
+        why = (
+            "model has no `features(images)`"
+            if feed.class_names
+            else "set has no classes"
+        )
+        missing = [] if arrays else [f"features: the {why}"]
         missing += [] if kernels else ["filter angles: it has no convolutions"]
         for what in missing:
             make_console().print(f"No picture of {what}.", markup=False)

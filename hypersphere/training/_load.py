@@ -81,7 +81,8 @@ def restored(
     mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         meta = checkpoints.meta()
-        refuse_missing(meta.get("parts", {}), parts)
+        given = ["dataset", *([] if parts is None else ["parts"])]  # no data needed
+        refuse_missing(meta.get("own", {}), given)
         own = made(parts, config, Images.of(meta["dataset"]))
         program = make_program(config, mesh, meta["dataset"], own)
         step = checkpoints.best_step() if best else None

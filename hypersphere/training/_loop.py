@@ -16,6 +16,7 @@ from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
 from hypersphere.training._distributed import is_first
+from hypersphere.training._feed import OwnData
 from hypersphere.training._finish import Result, finish
 from hypersphere.training._load import restored
 from hypersphere.training._logging import make_console, show_summary, write_atomically
@@ -37,6 +38,7 @@ def train(
     *,
     allow_changes: bool = False,
     parts: Parts | MakeParts | None = None,
+    dataset: OwnData | None = None,
 ) -> Result:
     """Trains what a config describes, or goes on where a folder's run has stopped.
 
@@ -52,6 +54,8 @@ def train(
         parts: A model, a loss, an optimizer that are not the config's, or a function
             (config with durations in steps, `Images`) -> these. A resume needs them
             as well.
+        dataset: A set in memory, or one of encoded images to be streamed, that takes
+            the place of `config.data.source`; or a function (config) -> one.
 
     Returns:
         What `result.json` holds: `test_accuracy` in [0, 1], where there are scores of
@@ -84,15 +88,17 @@ def train(
     folder = Path(workdir)
     check(config)
     if config.compare:
-        if parts is not None:
+        if parts is not None or dataset is not None:
             raise ValueError(
                 "`config.compare` trains with several losses of the config; it takes "
-                "no `parts`."
+                "neither `parts` nor a `dataset`."
             )
         return _compare(config, folder, allow_changes=allow_changes)
     with contextlib.ExitStack() as stack:
         say = functools.partial(make_console().print, highlight=False, markup=False)
-        setup = prepare(config, say, parts=parts)
+        own = {"parts": parts, "dataset": dataset}
+        refuse_missing(_own(folder), [k for k, v in own.items() if v is not None])
+        setup = prepare(config, say, parts=parts, dataset=dataset)
         config = setup.config
         stack.callback(setup.feed.close)
         refuse_another_config(folder, config, allow_changes=allow_changes)
@@ -103,8 +109,6 @@ def train(
         checkpoints = stack.enter_context(
             Checkpoints(folder, keep=config.keep, keep_best=config.keep_best)
         )
-        if checkpoints.steps():
-            refuse_missing(checkpoints.meta().get("parts", {}), parts)
         run = Run(
             config,
             folder,
@@ -126,10 +130,16 @@ def train(
 
 def _donor(workdir: str, parts: Parts | MakeParts | None) -> tuple[Any, Any]:
     """Parameters and running averages of another run, averaged if it has averages."""
-    with contextlib.closing(Checkpoints(Path(workdir), read_only=True)) as checkpoints:
-        is_own = "parts" in (checkpoints.meta() if checkpoints.steps() else {})
-    _, state, _ = restored(workdir, parts=parts if is_own else None)
+    _, state, _ = restored(workdir, parts=parts if _own(Path(workdir)) else None)
     return jax.device_get(judged(state))
+
+
+def _own(folder: Path) -> dict[str, Any]:
+    """What a folder's run has of its own, as its newest checkpoint says."""
+    with contextlib.suppress(FileNotFoundError):
+        with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+            return checkpoints.meta().get("own", {})
+    return {}
 
 
 def _finished(folder: Path) -> Result:

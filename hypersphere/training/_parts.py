@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,26 +21,30 @@ class Images(NamedTuple):
 
     Attributes:
         name: Of the set, as `config.data.source` has it.
-        image_shape: Height, width and channels.
-        num_classes: How many classes there are; labels are int32 below that.
+        image_shape: Height, width and channels; the shape of another example.
+        num_classes: How many classes there are; labels are int32 below that. 0 where
+            labels are something else.
         train: Examples to train on.
         test: Examples to test on.
+        dtype: `uint8`, of images that models get normalized, or that of other
+            examples, which they get as they are.
     """
 
     name: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     num_classes: int
     train: int
     test: int = 0
+    dtype: str = "uint8"
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> "Images":
         """From the facts that a checkpoint holds."""
-        shape: Any = tuple(facts["image_shape"])
-        return cls(**(facts | {"image_shape": shape}))
+        found: Any = facts | {"image_shape": tuple(facts["image_shape"])}
+        return cls(**found)
 
 
-LossFunction = Callable[[Any, jax.Array, jax.Array], Any]
+LossFunction = Callable[[Any, Any, jax.Array], Any]
 """(what the model returned, labels, step) -> one number per example, or several."""
 
 
@@ -81,7 +85,7 @@ class Parts:
     loss: LossFunction | nnx.Module | None = None
     optimizer: optax.GradientTransformation | None = None
     schedule: optax.Schedule | None = None
-    evaluate: Callable[[Any, jax.Array], dict[str, Any]] | None = None
+    evaluate: Callable[[Any, Any], dict[str, Any]] | None = None
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -97,29 +101,30 @@ class Whole(NamedTuple):
     loss: Any
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule | None
-    evaluate: Callable[[Any, jax.Array], dict[str, Any]]
+    evaluate: Callable[[Any, Any], dict[str, Any]]
 
 
 MakeParts = Callable[[Any, Images], Parts]
 """(config with durations in steps, what is trained on) -> parts."""
 
 
-def parts_of(file: str | os.PathLike[str]) -> MakeParts | None:
-    """The function `get_parts` of a config file, if it has one.
+def own_of(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a config file brings of its own, besides `get_config`.
 
     Args:
         file: The path, which may have the parameters of `get_config` behind a colon.
 
     Returns:
-        The function, to be given as `parts`, or None.
+        The file's functions `get_parts` and `get_dataset`, those that are there, as the
+        arguments `parts` and `dataset` of `train` and `dry_run`.
 
     Raises:
         FileNotFoundError: If there is no such file.
 
     Example:
         >>> from hypersphere import training
-        >>> training.parts_of("configs/quickstart.py") is None
-        True
+        >>> list(training.own_of("examples/pairs.py"))
+        ['parts']
     """
     path = Path(os.fspath(file).partition(":")[0])
     if not path.is_file():
@@ -130,7 +135,13 @@ def parts_of(file: str | os.PathLike[str]) -> MakeParts | None:
     module.__file__ = str(path)
     sys.modules[name] = module  # where dataclasses look for their own module
     loader.exec_module(module)
-    return getattr(module, "get_parts", None)
+    return hooks(vars(module))
+
+
+def hooks(names: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the names in a config file is given to `train`."""
+    of_train = ("parts", "dataset")
+    return {name: names[f"get_{name}"] for name in of_train if f"get_{name}" in names}
 
 
 def made(parts: Parts | MakeParts | None, config: Any, images: Images) -> Parts:
@@ -144,20 +155,28 @@ def made(parts: Parts | MakeParts | None, config: Any, images: Images) -> Parts:
     return found
 
 
-def told(parts: Parts | MakeParts | None, found: Parts) -> dict[str, Any]:
-    """What a checkpoint says of the parts that were not the config's."""
+def told(parts: Parts | MakeParts | None, given: Sequence[str]) -> dict[str, Any]:
+    """What a checkpoint says of what was not the config's."""
     code = getattr(parts, "__code__", None)
-    file = code.co_filename if code else ""
-    return {"given": list(found.given), "file": file} if found.given else {}
+    return {"given": list(given), "file": code.co_filename if code else ""}
 
 
-def refuse_missing(there: dict[str, Any], parts: Parts | MakeParts | None) -> None:
-    """Raises if a run was trained with parts of its own and now has none."""
-    if there and parts is None:
-        where = f"`get_parts` of {there['file']}" if there["file"] else "the same ones"
+def refuse_missing(there: dict[str, Any], given: Collection[str]) -> None:
+    """Raises if a run was trained with something of its own that it now lacks.
+
+    Args:
+        there: What `told` has said of it; empty for nothing.
+        given: What is given now, of `parts` and `dataset`.
+    """
+    names = there.get("given", ())
+    needed = {"dataset" if name == "dataset" else "parts" for name in names}
+    missing = sorted(needed - set(given))
+    if missing:
+        file = f" of {there['file']}" if there["file"] else ""
+        give = " and ".join(f"`{name}` (`get_{name}`{file})" for name in missing)
         raise ValueError(
-            f"This run has parts of its own ({', '.join(there['given'])}), which its "
-            f"folder does not hold. Give `parts`: {where}."
+            f"This run has something of its own ({', '.join(there['given'])}), which "
+            f"its folder does not hold. Give {give}, as it was begun with."
         )
 
 
@@ -181,16 +200,19 @@ def named(values: Any) -> dict[str, Any]:
     return dict(values) if isinstance(values, dict) else {"loss": values}
 
 
-def check_parts(parts: Whole, images: Images, batch: int) -> None:
+def check_parts(parts: Whole, images: Images, labels: Any, batch: int) -> None:
     """Raises, in one line each, where a run's own parts do not fit together.
 
     Args:
         parts: All of them.
         images: What is trained on.
+        labels: What the set says of an example, in shapes.
         batch: Examples of a step.
     """
     model, outputs = _outputs(parts, images, batch)
-    labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    labels = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), labels
+    )
     _check_numbers("loss", _loss(parts, outputs, labels), batch, needs="loss")
     found = _tried("evaluate", parts.evaluate, outputs, labels)
     _check_numbers("evaluate", found, batch)
@@ -208,7 +230,8 @@ def check_parts(parts: Whole, images: Images, batch: int) -> None:
 
 def _outputs(parts: Whole, images: Images, batch: int) -> tuple[nnx.Module, Any]:
     model = nnx.eval_shape(parts.make_model)
-    inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), jnp.float32)
+    dtype = "float32" if images.dtype == "uint8" else images.dtype
+    inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), dtype)
     model.train()
 
     def call(model: Any, inputs: jax.Array) -> Any:

@@ -9,8 +9,11 @@ import numpy as np
 from hypersphere.training import _mesh
 from hypersphere.training._step import METRICS, Metrics, Task, TrainState
 
-Pool = tuple[jax.Array, jax.Array]
-"""Images, uint8 of shape (n, height, width, channels), and labels, int32 (n,)."""
+Pool = tuple[jax.Array, Any]
+"""Images, uint8 of shape (n, height, width, channels), and labels, int32 (n,).
+
+Or what else a `data.Dataset` holds.
+"""
 
 
 class Program:

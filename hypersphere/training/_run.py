@@ -341,8 +341,8 @@ class Run:
             "progress": dataclasses.asdict(progress),
             "dataset": self._feed.facts,
         }
-        if self._own:
-            meta["parts"] = self._own
+        if self._own and self._own["given"]:
+            meta["own"] = self._own
         is_judged = self._progress.evaluated.get("test") == self._step
         reached = score(self.last_test) if is_judged and self.last_test else None
         self._tolerating(

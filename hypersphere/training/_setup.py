@@ -10,7 +10,7 @@ from hypersphere.training._cadence import Evaluator
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._durations import parse_evaluator, resolve
 from hypersphere.training._evaluators import parse_wanted
-from hypersphere.training._feed import Feed, Say, make_feed
+from hypersphere.training._feed import Feed, OwnData, Say, make_feed
 from hypersphere.training._parts import (
     Images,
     MakeParts,
@@ -48,25 +48,27 @@ def prepare(
     *,
     mesh: Mesh | None = None,
     parts: Parts | MakeParts | None = None,
+    dataset: OwnData | None = None,
 ) -> Setup:
     """Opens the data of a config and builds its program, on all devices or a mesh."""
     mesh = mesh or _mesh.make_mesh(config.mesh)
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
-    feed = make_feed(config, mesh, say)
+    feed = make_feed(config, mesh, say, dataset=dataset)
     config = resolve(config, feed.facts["train"])
     check_cadences(config)
     evaluators = _make_evaluators(config, mesh, feed, say)
     own = made(parts, config, Images.of(feed.facts))
-    program = make_program(config, mesh, feed.facts, own)
-    if own.given:
-        say(f"Not as the config says, but its own: {', '.join(own.given)}.")
-    return Setup(config, feed, evaluators, program, told(parts, own))
+    program = make_program(config, mesh, feed.facts, own, feed.labels)
+    given = (*own.given, *(["dataset"] if dataset is not None else []))
+    if given:
+        say(f"Not as the config says, but its own: {', '.join(given)}.")
+    return Setup(config, feed, evaluators, program, told(parts, given))
 
 
-def resolved(config: TrainConfig) -> TrainConfig:
+def resolved(config: TrainConfig, dataset: OwnData | None = None) -> TrainConfig:
     """A config as a run would store it, its durations in steps."""
     check(config)
-    feed = make_feed(config, _mesh.make_mesh(config.mesh), print)
+    feed = make_feed(config, _mesh.make_mesh(config.mesh), print, dataset=dataset)
     with contextlib.closing(feed):
         return resolve(config, feed.facts["train"])
 
@@ -76,12 +78,17 @@ def make_program(
     mesh: Mesh,
     facts: dict[str, Any],
     own: Parts | None = None,
+    labels: Any = None,
 ) -> Program:
-    """The functions of a run, of its config's parts and of those of its own."""
+    """The functions of a run, of its config's parts and of those of its own.
+
+    Those of its own are checked where it is known what the `labels` are.
+    """
     images = Images.of(facts)
     parts = _build.complete(own or Parts(), config, images)
-    if own is not None and own.given:
-        check_parts(parts, images, config.batch_size)
+    is_usual = images.num_classes and images.dtype == "uint8"
+    if labels is not None and (not is_usual or (own and own.given)):
+        check_parts(parts, images, labels, config.batch_size)
     return Program(Task(parts, config, mesh))
 
 

@@ -54,8 +54,8 @@ class Batch(NamedTuple):
     """Prepared examples: float images, and two labels with the share of the first."""
 
     images: jax.Array
-    labels: jax.Array
-    others: jax.Array
+    labels: Any
+    others: Any
     shares: jax.Array
 
 
@@ -106,7 +106,7 @@ class Task:
         return self._merge(*judged(state))
 
     def update(
-        self, state: TrainState, images: jax.Array, labels: jax.Array
+        self, state: TrainState, images: jax.Array, labels: Any
     ) -> tuple[TrainState, Metrics]:
         """One step of training on a batch of uint8 images and integer labels."""
         config = self.config
@@ -145,7 +145,7 @@ class Task:
         self,
         state: TrainState,
         images: jax.Array,
-        labels: jax.Array,
+        labels: Any,
         weights: jax.Array,
         *,
         statistics: str = "running",
@@ -206,31 +206,35 @@ class Task:
         return after
 
     def _normalized(self, images: jax.Array) -> jax.Array:
+        if images.dtype != jnp.uint8:  # no images: taken as they are
+            return images
         config = self.config.data
         return data.normalize(images, mean=config.mean, std=config.std)
 
-    def _prepared(self, key: jax.Array, images: jax.Array, labels: jax.Array) -> Batch:
+    def _prepared(self, key: jax.Array, images: jax.Array, labels: Any) -> Batch:
         """Augments, normalizes and mixes a whole batch."""
         config = self.config.data
-        images = data.augment(
-            key,
-            images,
-            flip=config.flip,
-            pad=config.pad,
-            rand_layers=config.rand_layers,
-            rand_magnitude=config.rand_magnitude,
-            erase_probability=config.erase,
-        )
+        if images.dtype == jnp.uint8:
+            images = data.augment(
+                key,
+                images,
+                flip=config.flip,
+                pad=config.pad,
+                rand_layers=config.rand_layers,
+                rand_magnitude=config.rand_magnitude,
+                erase_probability=config.erase,
+            )
         images = self._normalized(images)
         if not (config.mixup or config.cutmix):
-            return Batch(images, labels, labels, jnp.ones(len(labels)))
+            return Batch(images, labels, labels, jnp.ones(len(images)))
         mixed = data.mix(
             jax.random.fold_in(key, _MIX),
             images,
             mixup=config.mixup,
             cutmix=config.cutmix,
         )
-        return Batch(mixed.images, labels, labels[mixed.partner], mixed.share)
+        others = jax.tree.map(lambda x: x[mixed.partner], labels)
+        return Batch(mixed.images, labels, others, mixed.share)
 
     def _objective(
         self, params: Any, stats: Any, batch: Batch, key: jax.Array, step: jax.Array

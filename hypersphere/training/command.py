@@ -15,7 +15,7 @@ from hypersphere.training._distributed import join
 from hypersphere.training._dry_run import dry_run
 from hypersphere.training._durations import Duration
 from hypersphere.training._loop import train
-from hypersphere.training._parts import parts_of
+from hypersphere.training._parts import own_of
 from hypersphere.training._setup import resolved
 from hypersphere.training._stop import RESUME_STATUS, StoppedError
 
@@ -117,19 +117,19 @@ def run(config: TrainConfig, values: Any) -> int | str:
         logging.set_verbosity(logging.WARNING)
     try:
         _join(values)
+        own = own_of(config_flags.get_config_filename(values["config"]))
         if values.print_config:
-            sys.stdout.write(to_json(resolved(config)))
+            sys.stdout.write(to_json(resolved(config, own.get("dataset"))))
             return 0
         use_compilation_cache()
-        parts = parts_of(config_flags.get_config_filename(values["config"]))
         if values.dry_run:
-            dry_run(config, target=values.target, images=values.images, parts=parts)
+            dry_run(config, target=values.target, images=values.images, **own)
             return 0
         if values.target or values.images:
             raise ValueError("--target and --images need --dry_run: nothing is run.")
         if not values.workdir:
             raise ValueError("Flag --workdir must be given: it is the run's folder.")
-        train(config, values.workdir, allow_changes=values.allow_changes, parts=parts)
+        train(config, values.workdir, allow_changes=values.allow_changes, **own)
         return 0
     except StoppedError as stopped:
         sys.stdout.write(f"{stopped}\n")

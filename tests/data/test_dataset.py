@@ -62,6 +62,23 @@ def test_images_must_be_uint8():
         dataset(floats)
 
 
+def test_examples_and_labels_of_other_kinds_need_no_classes():
+    numbers = np.ones((4, 7), np.float32)
+    labels = {"x": np.zeros(4, np.float32), "y": np.zeros((4, 2), np.int32)}
+    both = data.ImageSet(numbers, labels)
+    found = data.Dataset("numbers", both, both)
+    assert (found.num_classes, found.image_shape) == (0, (7,))
+    with pytest.raises(ValueError, match=r"of one kind.*'y': 'int32\[2\]'"):
+        data.Dataset("numbers", both, both._replace(labels=labels["x"]))
+    with pytest.raises(ValueError, match=r"got 4 images and 4 and 3 labels"):
+        short = both._replace(labels=labels | {"y": np.zeros((3, 2), np.int32)})
+        data.Dataset("numbers", short, both)
+    with pytest.raises(
+        ValueError, match="Labels that are no classes need a set without"
+    ):
+        data.Dataset("numbers", both, both, ("cat",))
+
+
 def test_labels_must_be_int32():
     wide = part()._replace(labels=np.zeros(4, np.int64))
     with pytest.raises(ValueError, match=r"int32 `labels`.*int64 of shape \(4,\)"):

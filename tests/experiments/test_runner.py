@@ -181,7 +181,7 @@ def test_an_interrupted_run_ends_with_the_status_to_start_again(
 ):
     from hypersphere.experiments import _runner
 
-    def stopped(config, folder, *, parts):
+    def stopped(config, folder):
         raise training.StoppedError("Stopped and saved at step 2 of 4.", 75)
 
     monkeypatch.setattr(_runner, "train", stopped)

@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from hypersphere import training
+from hypersphere import data, training
 from hypersphere.training import _loop, _run
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._step import Task
@@ -227,3 +227,67 @@ def test_a_part_of_ones_own_leaves_the_rest_as_the_config_says():
     assert found[0]["loss"] == pytest.approx(as_told[0]["loss"])
     near = lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6)  # noqa: E731
     jax.tree.map(near, arrays(state.params), arrays(expected.params))
+
+
+def regression(config):
+    """Vectors, of each of which two numbers are to be said; one has a name."""
+    draw = np.random.default_rng(config.seed).standard_normal
+
+    def part(count):
+        inputs = draw((count, 5)).astype(np.float32)
+        labels = {"sum": inputs.sum(1), "both": inputs[:, :2].copy()}
+        return data.ImageSet(inputs, labels)
+
+    return data.Dataset("vectors", part(40), part(13))
+
+
+def regress(config, images):
+    assert images == ("vectors", (5,), 0, 40, 13, "float32")
+
+    def loss(outputs, labels, step):
+        known = jnp.concatenate([labels["both"], labels["sum"][:, None]], -1)
+        return jnp.mean(jnp.square(outputs - known), -1)
+
+    return training.Parts(
+        make_model=lambda: nnx.Linear(5, 3, rngs=nnx.Rngs(0)), loss=loss
+    )
+
+
+def test_examples_that_are_no_images_are_learned_and_resumed(tmp_path, capsys):
+    config = config_of({"optim.learning_rate": 0.2}, steps=9)
+    own = dict(parts=regress, dataset=regression)
+    result = training.train(config, tmp_path, **own)
+    assert "test_accuracy" not in result and result["steps"] == 9
+    assert "No picture of features: the set has no classes" in capsys.readouterr().out
+    model, _ = training.load(tmp_path, parts=regress)
+    test = regression(config).test
+    found = np.asarray(model(test.images))
+    known = np.column_stack([test.labels["both"], test.labels["sum"]])
+    expected = np.mean(np.square(found - known))
+    assert result["test_loss"] == pytest.approx(expected, rel=1e-5)
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"\(make_model, loss, dataset\).*`get_dataset`"
+    ):
+        training.train(config, tmp_path, parts=regress)
+
+
+@pytest.mark.parametrize(
+    ("fields", "own", "told"),
+    [
+        ({"data.flip": True}, {"dataset": regression}, "data.flip=True` has no effect"),
+        ({"data.stream": True}, {"dataset": regression}, "needs a `data.RecordSet`"),
+        ({}, {"dataset": lambda config: 3}, "needs a `data.Dataset` or .*got int"),
+        (
+            {},
+            {"dataset": regression},
+            r"'spherenet'` needs images .*\[5\] and 0 classes",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("as_a_user")
+def test_a_set_that_does_not_fit_the_run_is_told(fields, own, told, tmp_path):
+    fields = fields | ({"data.image_size": 8} if "data.stream" in fields else {})
+    source = {"data.source": "folder:x"} if "data.stream" in fields else {}
+    with pytest.raises(ValueError, match=told):
+        training.train(config_of(fields | source), tmp_path, **own)
