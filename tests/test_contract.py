@@ -208,7 +208,7 @@ ROWS = {
     "ops.magnitudes.Mix": Row(on_norms(magnitudes.Mix()), norms),
 }
 # Functions of whole models: what they make of a layer has a row as that layer.
-NOT_LAYERS = {"nn.spherize", "nn.spherical_layers", "linen.spherize"}
+NOT_LAYERS = {"nn.directions", "nn.spherize", "nn.spherical_layers", "linen.spherize"}
 DRAW_NOTHING = {"nn.LearnableSigmoid", "linen.LearnableSigmoid", "nn.CosineAttention"}
 
 # Plain functions of arrays, of which every use is compiled.

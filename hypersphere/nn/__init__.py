@@ -5,6 +5,7 @@ from hypersphere.nn._conv import (
     DecoupledConv as DecoupledConv,
     SphereConv as SphereConv,
 )
+from hypersphere.nn._directions import directions as directions
 from hypersphere.nn._linear import (
     AngularHead as AngularHead,
     SphereLinear as SphereLinear,

@@ -118,6 +118,11 @@ class DecoupledConv(nnx.Conv):
         self.dot_products = self.conv_general_dilated
         del self.conv_general_dilated
 
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The parameters whose filters may have any length; see `nn.directions`."""
+        return () if self.weighted else ("kernel",)
+
     def set_view(self, *, use_running_average: bool | None = None) -> None:
         """What `nnx.view` calls: switches between batch and running mean."""
         if use_running_average is not None and self.radius is not None:

@@ -70,6 +70,11 @@ class SphereLinear(nnx.Linear):
         self.dot_products = self.dot_general
         del self.dot_general
 
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The parameters whose filters may have any length; see `nn.directions`."""
+        return ("kernel",)
+
     def __call__(
         self, inputs: Float[Array, "..."], *args: Any, **kwargs: Any
     ) -> Float[Array, "..."]:

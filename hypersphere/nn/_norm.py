@@ -76,6 +76,11 @@ class SphereNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(features)) if use_scale else nnx.data(None)
         self.bias = nnx.Param(jnp.zeros(features)) if use_bias else nnx.data(None)
 
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The parameters whose filters may have any length; see `nn.directions`."""
+        return ("layer.kernel",)
+
     def __call__(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
         """The wrapped layer's shapes, normalized; in the dtype it computes in."""
         check_features("SphereNorm", inputs.shape, self.layer.in_features)

@@ -121,13 +121,14 @@ def spherize(
 
 
 def spherical_layers(model: nnx.Module) -> dict[str, nnx.Module]:
-    """The layers of this package that answer with angles, by their path in a model.
+    """The layers that answer with angles, by their path in a model.
 
     Args:
         model: Any NNX module, also a single layer, whose path is "".
 
     Returns:
-        Each convolution, dense layer, head and `nn.SphereNorm` under its dotted path.
+        Each convolution, dense layer, head and `nn.SphereNorm` of this package, and
+        each layer that has `directions`, under its dotted path.
 
     Example:
         >>> from flax import nnx
@@ -147,7 +148,7 @@ def spherical_layers(model: nnx.Module) -> dict[str, nnx.Module]:
     return {
         dotted(path): layer
         for path, layer in nnx.iter_graph(model)
-        if isinstance(layer, spherical)
+        if isinstance(layer, spherical) or hasattr(type(layer), "directions")
     }
 
 

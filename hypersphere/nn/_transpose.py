@@ -86,6 +86,11 @@ class SphereConvTranspose(nnx.ConvTranspose):
         )
         self.eps = eps
 
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The parameters whose filters may have any length; see `nn.directions`."""
+        return () if self.transpose_kernel else ("kernel",)
+
     def __call__(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
         """Responses to inputs (*batch, *spatial, in_features)."""
         check_features("SphereConvTranspose", inputs.shape, self.in_features)

@@ -13,13 +13,10 @@ import optax
 from flax import nnx
 from optax import contrib
 
-from hypersphere import optim
+from hypersphere import nn, optim
 from hypersphere._select import matches
 from hypersphere.training._config import OptimConfig
-from hypersphere.training._penalty import (
-    penalty as penalty,
-    spherical_paths as spherical_paths,
-)
+from hypersphere.training._penalty import penalty as penalty
 from hypersphere.training._schedules import SCHEDULES, make_schedule
 from hypersphere.training._validate import choose
 
@@ -89,7 +86,7 @@ def make_optimizer(
             "`config.optim.frozen` must leave a parameter to train, got "
             f"{config.frozen!r}, which is all {len(ranks)}."
         )
-    spherical = spherical_paths(model)
+    spherical = frozenset(nn.directions(model))
     kernels = {path for path, rank in ranks.items() if _is_kernel(path) and rank >= 2}
     decay = _decay(config, ranks, kernels - spherical, frozen)
     optimizer = optax.chain(

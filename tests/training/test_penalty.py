@@ -1,10 +1,11 @@
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from hypersphere import models, nn, ops
 from hypersphere.training._config import OptimConfig
-from hypersphere.training._penalty import penalty, spherical_paths
+from hypersphere.training._penalty import penalty
 from tests.helpers import filled
 
 
@@ -59,7 +60,7 @@ def test_the_kernel_inside_a_sphere_norm_counts_once_and_as_a_sphere():
     model = small(sphere_norm=True, norm=None)
     params = flat_params(model)
     kernels = {path for path in params if path.endswith("layer.kernel")}
-    assert len(kernels) == 4 and spherical_paths(model) == kernels
+    assert len(kernels) == 4 and set(nn.directions(model)) == kernels
     truth = sum(overlap(params[path]) for path in kernels)
     ours = compiled(model, OptimConfig(orthogonality=1.0))
     np.testing.assert_allclose(ours, truth, rtol=1e-5)
@@ -101,7 +102,27 @@ def make_layers():
 def test_spherical_are_the_kernels_of_layers_that_ignore_their_length():
     truth = {f"yes.{i}.kernel" for i in range(4)} | {"wrapped.layer.kernel"}
     abstract = nnx.eval_shape(make_layers)
-    assert spherical_paths(abstract) == spherical_paths(filled(make_layers)) == truth
+    assert set(nn.directions(abstract)) == truth
+    assert set(nn.directions(filled(make_layers))) == truth
+
+
+def test_a_layer_of_ones_own_says_which_parameters_are_directions(draw):
+    class Mine(nnx.Module):
+        directions = ("filters",)
+
+        def __init__(self):
+            self.filters = nnx.Param(draw((5, 3)))
+            self.slope = nnx.Param(draw((3,)))
+
+    model = nnx.Sequential(Mine(), nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
+    assert list(nn.directions(model)) == ["layers.0.filters"]
+    assert list(nn.spherical_layers(model)) == ["layers.0"]
+    filters = np.asarray(model.layers[0].filters[...], np.float64)
+    ours = penalty(model, OptimConfig(orthogonality=0.5))
+    np.testing.assert_allclose(ours, 0.5 * overlap(filters), rtol=1e-5)
+    Mine.directions = ("kernel",)
+    with pytest.raises(AttributeError, match="kernel"):
+        nn.directions(model)
 
 
 def test_the_length_of_spherical_filters_does_not_change_what_layers_answer(draw):
