@@ -125,6 +125,4 @@ class AngularHead(linen.Module):
         check_inputs("AngularHead", self, inputs)
         shape = (inputs.shape[-1], self.num_classes)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        wide = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
-        cos = ops.sphere_dense(wide, kernel.astype(wide.dtype), eps=self.eps)
-        return cos, ops.l2_norm(wide, eps=self.eps, keepdims=True)
+        return ops.angular_head(inputs, kernel, eps=self.eps)

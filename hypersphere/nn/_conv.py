@@ -20,7 +20,71 @@ from hypersphere._checks import (
 from hypersphere.nn._similarity import Similarity, make_similarity
 
 
-class DecoupledConv(nnx.Conv):
+class _AngularConv(nnx.Conv):
+    """What `SphereConv` and `DecoupledConv` share."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: Sequence[int],
+        strides: int | Sequence[int] | None = 1,
+        *,
+        similarity: Similarity,
+        eps: float,
+        rngs: nnx.Rngs,
+        **conv_arguments: Any,
+    ):
+        who = type(self).__name__
+        groups = conv_arguments.get("feature_group_count", 1)
+        check_groups(who, groups, in_features, out_features)
+        check_positive(who, eps=eps)
+        super().__init__(
+            in_features,
+            out_features,
+            check_kernel_size(who, kernel_size),
+            strides,
+            rngs=rngs,
+            **conv_arguments,
+        )
+        self.similarity = make_similarity(who, similarity, out_features, rngs)
+        self.eps = eps
+        # Flax calls `self.conv_general_dilated`; an attribute of the instance would
+        # hide the method below. A method, and not a function that holds the
+        # similarity, keeps a learned similarity's parameters in the layer's state.
+        self.dot_products = self.conv_general_dilated
+        del self.conv_general_dilated
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The parameters whose filters may have any length; see `nn.directions`."""
+        return ("kernel",)
+
+    def __call__(
+        self, inputs: Float[Array, "..."], *args: Any, **kwargs: Any
+    ) -> Float[Array, "..."]:
+        """Answers to inputs (*batch, *spatial, in_features), as `nnx.Conv`."""
+        check_features(type(self).__name__, inputs.shape, self.in_features)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
+        """What Flax calls in place of `lax.conv_general_dilated`."""
+        return ops.decoupled_conv_general_dilated(
+            *args,
+            **kwargs,
+            **self._size(),
+            similarity=self.similarity,
+            eps=self.eps,
+            mask=self.mask,
+            conv_general_dilated=self.dot_products,
+        )
+
+    def _size(self) -> dict[str, Any]:
+        """What decides on the size of an answer."""
+        return {"magnitude": ops.magnitudes.Sphere()}
+
+
+class DecoupledConv(_AngularConv):
     """`nnx.Conv` whose answer's size and angle are chosen apart: h(|x|) g(theta).
 
     A shell around `ops.decoupled_conv_general_dilated`; the bias, if there is one, is
@@ -88,23 +152,20 @@ class DecoupledConv(nnx.Conv):
         **conv_arguments: Any,
     ):
         who = type(self).__name__
-        groups = conv_arguments.get("feature_group_count", 1)
-        check_groups(who, groups, in_features, out_features)
-        check_positive(who, eps=eps)
         check_fraction(who, momentum=momentum)
         check_magnitude(who, magnitude)
         super().__init__(
             in_features,
             out_features,
-            check_kernel_size(who, kernel_size),
+            kernel_size,
             strides,
+            similarity=similarity,
+            eps=eps,
             rngs=rngs,
             **conv_arguments,
         )
-        self.similarity = make_similarity(who, similarity, out_features, rngs)
         self.magnitude = magnitude
         self.weighted = weighted
-        self.eps = eps
         self.radius: Any = nnx.data(None)
         if getattr(magnitude, "uses_radius", False):
             self.radius = nnx.Param(jnp.ones(out_features, self.param_dtype))
@@ -112,11 +173,6 @@ class DecoupledConv(nnx.Conv):
             self.count = nnx.BatchStat(jnp.zeros((), jnp.int32))
             self.momentum = momentum
             self.use_running_average = use_running_average
-        # Flax calls `self.conv_general_dilated`; an attribute of the instance would
-        # hide the method below. A method, and not a function that holds the
-        # similarity, keeps a learned similarity's parameters in the layer's state.
-        self.dot_products = self.conv_general_dilated
-        del self.conv_general_dilated
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -128,25 +184,13 @@ class DecoupledConv(nnx.Conv):
         if use_running_average is not None and self.radius is not None:
             self.use_running_average = use_running_average
 
-    def __call__(
-        self, inputs: Float[Array, "..."], *args: Any, **kwargs: Any
-    ) -> Float[Array, "..."]:
-        """Answers to inputs (*batch, *spatial, in_features), as `nnx.Conv`."""
-        check_features(type(self).__name__, inputs.shape, self.in_features)
-        return super().__call__(inputs, *args, **kwargs)
-
-    def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
-        """What Flax calls in place of `lax.conv_general_dilated`."""
-        return ops.decoupled_conv_general_dilated(
-            *args,
-            **kwargs,
-            magnitude=self.magnitude if self.radius is None else self._magnitude,
-            similarity=self.similarity,
-            weighted=self.weighted,
-            eps=self.eps,
-            mask=self.mask,
-            conv_general_dilated=self.dot_products,
-        )
+    def _size(self) -> dict[str, Any]:
+        """What decides on the size of an answer."""
+        learned = self.radius is not None
+        return {
+            "magnitude": self._magnitude if learned else self.magnitude,
+            "weighted": self.weighted,
+        }
 
     def _magnitude(self, norm: Array, *, radius: Any) -> Array:
         """The magnitude at the learned radius."""
@@ -167,7 +211,7 @@ class DecoupledConv(nnx.Conv):
         return mean
 
 
-class SphereConv(DecoupledConv):
+class SphereConv(_AngularConv):
     """`nnx.Conv` that answers with the angle between each filter and each patch.
 
     The decoupled convolution of constant magnitude. The bias, if there is one, is added
@@ -224,18 +268,11 @@ class SphereConv(DecoupledConv):
         rngs: nnx.Rngs,
         **conv_arguments: Any,
     ):
-        of_magnitude = {"magnitude", "weighted", "momentum", "use_running_average"}
-        if refused := of_magnitude & set(conv_arguments):
-            raise TypeError(
-                f"`SphereConv` needs arguments of `nnx.Conv`, got {sorted(refused)}. "
-                "Use `DecoupledConv` for an answer whose size is not constant."
-            )
         super().__init__(
             in_features,
             out_features,
             kernel_size,
             strides,
-            magnitude=ops.magnitudes.Sphere(),
             similarity=similarity,
             eps=eps,
             rngs=rngs,

@@ -150,6 +150,4 @@ class AngularHead(nnx.Module):
         product of the input with the unit class centres.
         """
         check_features("AngularHead", inputs.shape, self.in_features)
-        wide = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
-        cos = ops.sphere_dense(wide, self.kernel[...].astype(wide.dtype), eps=self.eps)
-        return cos, ops.l2_norm(wide, eps=self.eps, keepdims=True)
+        return ops.angular_head(inputs, self.kernel[...], eps=self.eps)

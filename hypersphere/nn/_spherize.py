@@ -19,7 +19,7 @@ from hypersphere._select import (
     matches,
     patterns,
 )
-from hypersphere.nn._conv import DecoupledConv, SphereConv
+from hypersphere.nn._conv import SphereConv
 from hypersphere.nn._linear import AngularHead, SphereLinear
 from hypersphere.nn._norm import SphereNorm
 from hypersphere.nn._similarity import Similarity
@@ -138,17 +138,10 @@ def spherical_layers(model: nnx.Module) -> dict[str, nnx.Module]:
         >>> list(nn.spherical_layers(model))
         ['layers.0']
     """
-    spherical = (
-        DecoupledConv,
-        SphereConvTranspose,
-        SphereLinear,
-        SphereNorm,
-        AngularHead,
-    )
     return {
         dotted(path): layer
         for path, layer in nnx.iter_graph(model)
-        if isinstance(layer, spherical) or hasattr(type(layer), "directions")
+        if isinstance(layer, AngularHead) or hasattr(type(layer), "directions")
     }
 
 

@@ -21,6 +21,7 @@ from hypersphere.ops._decoupled import (
     decoupled_conv_general_dilated as decoupled_conv_general_dilated,
 )
 from hypersphere.ops._dense import (
+    angular_head as angular_head,
     sphere_dense as sphere_dense,
     sphere_dot_general as sphere_dot_general,
 )

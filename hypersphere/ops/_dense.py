@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
-from hypersphere.ops._angles import scaled, unit
+from hypersphere.ops._angles import l2_norm, scaled, unit
 from hypersphere.ops._answer import (
     ResponseFunction,
     answer,
@@ -72,6 +72,43 @@ def sphere_dense(
         similarity=similarity,
         eps=eps,
     )
+
+
+def angular_head(
+    x: Float[Array, "*batch in_features"],
+    kernel: Float[Array, "in_features num_classes"],
+    *,
+    eps: float = 1e-2,
+) -> tuple[Float[Array, "*batch num_classes"], Float[Array, "*batch 1"]]:
+    """Cosines to class centres, and the length of the features: what a loss takes.
+
+    Args:
+        x: Features along the last axis.
+        kernel: One class centre per column, of any length.
+        eps: The smallest length that counts, in the units of the input; positive.
+
+    Returns:
+        The cosines, in [-1, 1], and the lengths, in the units of `x`; both at least
+        float32. Their product is the dot product with the unit class centres.
+
+    Raises:
+        TypeError: If an array is not real floating point.
+        ValueError: If shapes do not fit, or `eps` is not positive and finite.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import ops
+        >>> cos, length = ops.angular_head(jnp.array([3.0, 4.0]), jnp.eye(2))
+        >>> print(cos.round(2), length.round(2))
+        [0.6 0.8] [5.]
+
+    References:
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017.
+        https://arxiv.org/abs/1711.03189
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    cos = sphere_dense(wide, kernel.astype(wide.dtype), eps=eps)
+    return cos, l2_norm(wide, eps=eps, keepdims=True)
 
 
 def sphere_dot_general(

@@ -177,7 +177,6 @@ def test_sphere_conv_is_the_one_of_constant_magnitude():
     sphere = helpers.filled(
         lambda: nn.SphereConv(4, 4, WINDOW, **both, rngs=nnx.Rngs(3))
     )
-    assert isinstance(sphere, nn.DecoupledConv)
     answers = jax.jit(lambda x: (layer(x), sphere(x)))
     np.testing.assert_array_equal(*answers(BATCHES[0]))
 
@@ -223,9 +222,7 @@ def test_a_view_switches_to_the_running_mean_and_leaves_the_layer():
 
 
 def test_arguments_of_a_magnitude_are_refused_where_there_is_none(as_a_user):
-    with pytest.raises(
-        TypeError, match=r"`SphereConv` needs arguments.*\['weighted'\]"
-    ):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'weighted'"):
         nn.SphereConv(4, 4, (3,), weighted=True, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError, match=r"not a class of them.*Write `Ball\(\)`"):
         make(magnitude=magnitudes.Ball)

@@ -29,6 +29,18 @@ def test_dense_is_the_one_by_one_convolution(numbers):
     helpers.assert_close(one, truth[0, 0, 0])
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_head_answers_with_cosines_and_lengths_of_at_least_float32(numbers, dtype):
+    x, kernel = (numbers(shape).astype(dtype) for shape in ((2, 3, 5), (5, 4)))
+    cos, length = jax.jit(ops.angular_head)(x, kernel)
+    assert cos.dtype == length.dtype == jnp.float32
+    x, kernel = np.float64(x), np.float64(kernel)
+    lengths = np.sqrt(np.sum(x**2, -1, keepdims=True) + 1e-4)
+    columns = np.sqrt(np.sum(kernel**2, 0) + 1e-4)
+    helpers.assert_close(length, lengths)
+    helpers.assert_close(cos, x @ kernel / lengths / columns)
+
+
 def test_dot_general_is_dense_bit_for_bit(numbers):
     x, kernel = numbers((2, 3, 5)), numbers((5, 4))
     y = sphere_dot_general(x, kernel, (((2,), (0,)), ((), ())))
