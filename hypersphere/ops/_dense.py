@@ -99,8 +99,8 @@ def angular_head(
         >>> import jax.numpy as jnp
         >>> from hypersphere import ops
         >>> cos, length = ops.angular_head(jnp.array([3.0, 4.0]), jnp.eye(2))
-        >>> print(cos.round(2), length.round(2))
-        [0.6 0.8] [5.]
+        >>> [round(float(c), 2) for c in cos], round(float(length[0]), 2)
+        ([0.6, 0.8], 5.0)
 
     References:
         Liu et al., Deep Hyperspherical Learning, NIPS 2017.
