@@ -15,6 +15,7 @@ ALLOWED = {
     "_average": set(),
     "_select": set(),
     "_peaks": set(),
+    "_files": set(),
     "ops": {"_checks"},
     "nn": {"_checks", "_average", "_select", "ops"},
     "linen": {"_checks", "_average", "_select", "ops"},
@@ -22,14 +23,14 @@ ALLOWED = {
     "regularizers": {"_checks", "ops"},
     "optim": {"_checks", "ops"},
     "models": {"_checks", "_average", "ops", "nn", "losses", "regularizers", "optim"},
-    "data": {"_checks"},
+    "data": {"_checks", "_files"},
     "viz": {"_checks", "ops"},
     "evaluation": {"_checks", "ops"},
     "aot": {"_peaks"},
     "__init__": {"ops", "nn", "linen", "losses", "regularizers", "optim", "models"},
 }
 ALLOWED["training"] = set(ALLOWED) - {"linen"}
-ALLOWED["experiments"] = {"training", "viz"}
+ALLOWED["experiments"] = {"_files", "training", "viz"}
 
 # What these import of other distributions; the rest of the packages are extras.
 CORE = {"jax", "numpy", "jaxtyping"}
@@ -38,6 +39,7 @@ OUTSIDE = {
     "_average": CORE,
     "_select": CORE,
     "_peaks": set(),
+    "_files": set(),
     "aot": CORE,
     "ops": CORE,
     "nn": CORE | {"flax"},
@@ -86,6 +88,8 @@ def violations(path, source):
             target = below[0] if below and below[0] in ALLOWED else "__init__"
             if target not in ALLOWED[package] | {package}:
                 found.append(f"{path}: {package} imports {target}")
+            elif target != package and len(below) > 2 and below[1].startswith("_"):
+                found.append(f"{path}: {module} is private to {target}")
             file = "/".join(below[:2]) + ".py"
             if at_once and file in ON_REQUEST:
                 found.append(f"{path}: {file} is imported at the top")
@@ -134,6 +138,7 @@ PLANTED = {
     ("models/_x.py", "from hypersphere.data import load"): "models imports data",
     ("data/_x.py", "from hypersphere.models import SphereNet"): "data imports models",
     ("viz/_x.py", "import hypersphere.training as t"): "viz imports training",
+    ("training/_x.py", "from hypersphere.data._tar import f"): "is private to data",
     ("__init__.py", "from hypersphere import training"): "__init__ imports training",
     ("nn/_x.py", "from . import _conv"): "the import of ..*_conv is relative",
     ("nn/_x.py", "from ..ops import unit"): "is relative",

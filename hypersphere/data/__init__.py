@@ -31,3 +31,4 @@ from hypersphere.data._stream import (
     eval_stream as eval_stream,
     train_batches as train_batches,
 )
+from hypersphere.data._synthetic import parse_spec as parse_spec

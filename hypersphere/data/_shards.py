@@ -11,6 +11,8 @@ from typing import Any
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from hypersphere._files import flush
+
 MANIFEST = "prepare.json"
 _PARTIAL = "partial-"
 _UNFINISHED = ".incomplete"  # what TensorFlow Datasets calls such folders, too
@@ -103,7 +105,7 @@ class Unfinished:
         """Writes an array_record file; it gets its name when all of it is on disk."""
         partial = self.folder / f"{_PARTIAL}{name}"
         facts = _write(partial, examples)
-        _sync(partial)
+        flush(partial)
         os.replace(partial, self.folder / name)
         return facts
 
@@ -117,9 +119,9 @@ class Unfinished:
         manifest = {"command": self._command, "files": files}
         partial = self.folder / f"{_PARTIAL}{MANIFEST}"
         partial.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        _sync(partial)
+        flush(partial)
         os.replace(partial, self.folder / MANIFEST)
-        _sync(self.folder)
+        flush(self.folder)
 
     def finish(self) -> None:
         """Adds the files around the shards, and gives the folder its name."""
@@ -127,10 +129,10 @@ class Unfinished:
             if path.name.startswith(_PARTIAL):
                 path.unlink()
             elif path.name not in self.files and path.name != MANIFEST:
-                _sync(path)
+                flush(path)
                 self.note(path.name, _facts(path))
         os.replace(self.folder, self.final)
-        _sync(self.final.parent)
+        flush(self.final.parent)
 
 
 def check_set(path: str) -> tuple[Path, dict[str, Facts], list[str]]:
@@ -221,12 +223,3 @@ def _facts(path: Path) -> Facts:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

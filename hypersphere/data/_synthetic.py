@@ -34,7 +34,23 @@ def load_synthetic(spec: str, *, seed: int) -> Dataset:
 
 
 def parse_spec(spec: str, who: str) -> Spec:
-    """Reads `HxWxC,classes=K,examples=N`."""
+    """Reads `HxWxC,classes=K,examples=N`.
+
+    Args:
+        spec: The text.
+        who: What is shown of it in a message.
+
+    Returns:
+        The shape of an image, the number of classes, and that of examples.
+
+    Raises:
+        ValueError: If it is written otherwise, or a class would have no example.
+
+    Example:
+        >>> from hypersphere import data
+        >>> data.parse_spec("8x8x1,classes=3,examples=48", "--images")
+        Spec(shape=(8, 8, 1), classes=3, examples=48)
+    """
     size, *pairs = spec.split(",")
     values = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
     unknown = sorted(values.keys() - {"classes", "examples"})

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hypersphere._files import write_atomically
 from hypersphere.training import TrainConfig, to_json
-from hypersphere.training._logging import write_atomically
 from hypersphere.viz import read_metrics
 
 Curve = dict[str, list[int | float | None]]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hypersphere import viz
+from hypersphere._files import write_atomically
 from hypersphere.experiments._record import Record, read_records
 from hypersphere.experiments._table import (
     STATISTICS,
@@ -16,9 +17,7 @@ from hypersphere.experiments._table import (
     to_csv,
     to_markdown,
 )
-from hypersphere.training import from_json
-from hypersphere.training._logging import write_atomically
-from hypersphere.training._workdir import FREE_TO_CHANGE, differences
+from hypersphere.training import FREE_TO_CHANGE, differences, from_json
 
 _COLUMNS = {
     "running": "test, running averages",

@@ -15,15 +15,17 @@ from hypersphere.experiments._family import Family
 from hypersphere.experiments._record import make_record, read_record, write_record
 from hypersphere.experiments._report import report
 from hypersphere.training import (
+    FREE_TO_CHANGE,
+    BusyError,
     DivergedError,
     TrainConfig,
     check_command_line,
     describe,
+    differences,
     from_json,
+    hooks,
     train,
 )
-from hypersphere.training._parts import hooks
-from hypersphere.training._workdir import FREE_TO_CHANGE, BusyError, differences
 from hypersphere.training.command import with_overrides
 
 Say = Callable[[str], Any]

@@ -29,9 +29,15 @@ from hypersphere.training._loop import train as train
 from hypersphere.training._parts import (
     Images as Images,
     Parts as Parts,
+    hooks as hooks,
     own_of as own_of,
 )
 from hypersphere.training._stop import (
     RESUME_STATUS as RESUME_STATUS,
     StoppedError as StoppedError,
+)
+from hypersphere.training._workdir import (
+    FREE_TO_CHANGE as FREE_TO_CHANGE,
+    BusyError as BusyError,
+    differences as differences,
 )

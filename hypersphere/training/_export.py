@@ -12,13 +12,13 @@ import numpy as np
 from flax import nnx
 
 from hypersphere import data
+from hypersphere._files import write_atomically
 from hypersphere._select import dotted
 from hypersphere.training._build import class_scores
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
 from hypersphere.training._load import load
-from hypersphere.training._logging import write_atomically
 from hypersphere.training._parts import MakeParts, Parts
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from hypersphere import __version__
+from hypersphere._files import write_atomically
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._distributed import is_first
 from hypersphere.training._feed import Feed, Split
@@ -20,7 +21,6 @@ from hypersphere.training._logging import (
     finite,
     make_console,
     show_summary,
-    write_atomically,
 )
 from hypersphere.training._program import Program
 from hypersphere.training._run import Run

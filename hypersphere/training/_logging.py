@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import sys
 import time
 import uuid
@@ -27,6 +26,7 @@ from tensorboardX.proto.event_pb2 import (
 )
 from tensorboardX.summary import scalar
 
+from hypersphere._files import write_atomically
 from hypersphere.training._distributed import is_first
 
 _FLUSH_AFTER = 30.0  # seconds that TensorBoard's events may wait in memory
@@ -252,17 +252,6 @@ def _forget_after(metrics: Path, step: int) -> None:
         except ValueError:
             continue
     write_atomically(metrics, "".join(kept).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut may leave an empty file
-    os.replace(partial, path)
 
 
 def make_console() -> Console:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from hypersphere._files import write_atomically
 from hypersphere.training import _build
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
@@ -19,7 +20,7 @@ from hypersphere.training._distributed import is_first
 from hypersphere.training._feed import OwnData
 from hypersphere.training._finish import Result, finish
 from hypersphere.training._load import restored
-from hypersphere.training._logging import make_console, show_summary, write_atomically
+from hypersphere.training._logging import make_console, show_summary
 from hypersphere.training._parts import MakeParts, Parts, refuse_missing
 from hypersphere.training._run import Run
 from hypersphere.training._setup import prepare

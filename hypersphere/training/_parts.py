@@ -139,7 +139,7 @@ def own_of(file: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def hooks(names: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the names in a config file is given to `train`."""
+    """What of the names in a config file is given to `train`, as `own_of` has it."""
     of_train = ("parts", "dataset")
     return {name: names[f"get_{name}"] for name in of_train if f"get_{name}" in names}
 

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 from rich.table import Table
 
-from hypersphere import aot
-from hypersphere.data._synthetic import parse_spec
+from hypersphere import aot, data
 from hypersphere.training import _mesh
 from hypersphere.training._config import MeshConfig, TrainConfig
 from hypersphere.training._durations import resolve
@@ -90,7 +89,7 @@ def _facts(config: TrainConfig, images: str) -> dict[str, Any]:
     is_made = source.startswith("synthetic:")
     if images or is_made:
         spec = images or source.removeprefix("synthetic:")
-        shape, classes, train = parse_spec(spec, images or source)
+        shape, classes, train = data.parse_spec(spec, images or source)
     elif source in KNOWN:
         shape, classes, train = KNOWN[source]
     else:

@@ -1,10 +1,11 @@
 """Seals: a file that says what all the other files of a folder must be."""
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
+
+from hypersphere._files import flush
 
 SEAL = "seal.json"
 
@@ -83,22 +84,6 @@ def check_files(folder: Path, seal: dict[str, Any]) -> None:
             raise ValueError(f"its file {name} is missing")
         if _checksum(folder / name) != checksum:
             raise ValueError(f"its file {name} has changed since it was written")
-
-
-def flush(path: Path) -> None:
-    """Returns when a file, or which names a folder holds, would survive a power cut.
-
-    Args:
-        path: The file or folder.
-
-    Raises:
-        OSError: If the disk fails.
-    """
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(path: Path) -> int:

@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hypersphere.training._seal import SEAL, flush, read_seal, write_seal
+from hypersphere._files import flush
+from hypersphere.training._seal import SEAL, read_seal, write_seal
 
 
 class StepFolders:
