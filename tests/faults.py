@@ -355,4 +355,32 @@ FAULTS = (
         "index + width // 2 + 2",
         "viz/test_curves.py",
     ),
+    Fault(
+        "random streams of a model are the same in every step",
+        "training/_step.py",
+        "jax.random.key(0) if key is None else key",
+        "jax.random.key(0)",
+        "training/test_parts.py",
+    ),
+    Fault(
+        "a loss learns while it judges",
+        "training/_step.py",
+        "        loss.train() if train else loss.eval()",
+        "        loss.train()",
+        "training/test_parts.py",
+    ),
+    Fault(
+        "a run forgets that it has parts of its own",
+        "training/_run.py",
+        '        if self._own and self._own["given"]:',
+        '        if self._own and not self._own["given"]:',
+        "training/test_parts.py",
+    ),
+    Fault(
+        "filters whose length counts are directions",
+        "nn/_conv.py",
+        '        return () if self.weighted else ("kernel",)',
+        '        return ("kernel",)',
+        "training/test_penalty.py nn/test_decoupled.py",
+    ),
 )

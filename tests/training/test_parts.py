@@ -38,12 +38,14 @@ class ToCentres(nnx.Module):
     def __init__(self):
         self.centres = nnx.Param(jnp.eye(3)[:, :2])
         self.seen = nnx.Variable(jnp.zeros(()))
+        self.deterministic = False  # what `train()` and `eval()` set
 
     def __call__(self, outputs, labels, step):
         self.seen[...] += 1
         away = outputs["point"] - self.centres[...][labels]
         loss = jnp.sum(jnp.square(away), -1)
-        return {"loss": loss, "dropped": outputs["dropped"]}
+        is_training = jnp.float32(not self.deterministic)
+        return {"loss": loss, "dropped": outputs["dropped"], "trains": is_training}
 
 
 def to_nearest(outputs, labels):
@@ -80,12 +82,13 @@ def test_what_is_told_is_what_the_parts_give_and_no_accuracy(finished):
     for line in train:
         assert {"loss", "dropped", "norm", "grad_norm", "param_norm"} <= set(line)
         assert not {"accuracy", "learning_rate"} & set(line)
-        assert 0 < line["dropped"] < 1
+        assert 0 < line["dropped"] < 1 and line["trains"] == 1
     assert [line["step"] for line in test] == [3, 6]
     assert test[-1]["loss"] < test[0]["loss"] and test[-1]["norm"] > 0
+    assert [line["trains"] for line in test] == [0, 0]
     # Without an accuracy the loss says which checkpoint is the best.
     assert Checkpoints(folder, read_only=True).best_step() == 6
-    assert set(run.last_test) == {"loss", "dropped", "norm"}
+    assert set(run.last_test) == {"loss", "dropped", "trains", "norm"}
 
 
 def test_a_loss_learns_and_counts_in_training_alone(finished):
