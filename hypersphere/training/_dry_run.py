@@ -14,7 +14,7 @@ from hypersphere.training import _mesh
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._feed import OwnData
 from hypersphere.training._logging import make_console
-from hypersphere.training._parts import MakeParts, Parts
+from hypersphere.training._parts import Images, MakeParts, Parts
 from hypersphere.training._setup import prepare
 from hypersphere.training._validate import check
 
@@ -101,7 +101,7 @@ def dry_run(
         "training_seconds": median * config.steps,
     }
     console.print(_parameters(program.template.params))
-    console.print(_summary(config, setup.feed.facts, program.task.mesh, facts))
+    console.print(_summary(config, setup.feed.images, program.task.mesh, facts))
     return facts
 
 
@@ -125,20 +125,20 @@ def _parameters(params: Any) -> Table:
 
 
 def _summary(
-    config: TrainConfig, facts: dict[str, Any], mesh: Any, found: dict[str, Any]
+    config: TrainConfig, images: Images, mesh: Any, found: dict[str, Any]
 ) -> Table:
     kind = jax.devices()[0].device_kind
     table = Table(show_header=False, title="The run", title_justify="left")
     rows = {
-        "data": f"{facts['name']}: {facts['train']:,} + {facts['test']:,} images of "
-        + " x ".join(map(str, facts["image_shape"]))
-        + f", {facts['num_classes']:,} classes",
+        "data": f"{images.name}: {images.train:,} + {images.test:,} images of "
+        + " x ".join(map(str, images.image_shape))
+        + f", {images.num_classes:,} classes",
         "devices": f"{jax.device_count()} x {kind} as "
         + " x ".join(f"{axis}={size}" for axis, size in mesh.shape.items()),
         "batch": f"{config.batch_size} in {config.accumulate} parts, "
         f"{config.batch_size // _mesh.batch_devices(mesh)} a device",
         "steps": f"{config.steps:,}, "
-        f"{config.steps * config.batch_size / facts['train']:.1f} epochs",
+        f"{config.steps * config.batch_size / images.train:.1f} epochs",
         "parameters": f"{found['parameters']:,}",
         "state": f"{found['state_bytes'] / 2**20:.1f} MiB a device",
         "temporary": f"{found['temporary_bytes'] / 2**20:.1f} MiB a device",

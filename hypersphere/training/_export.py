@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.export  # not imported by jax itself
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -19,7 +18,7 @@ from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
 from hypersphere.training._load import load
-from hypersphere.training._parts import MakeParts, Parts
+from hypersphere.training._parts import Images, MakeParts, Parts
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -41,7 +40,7 @@ def export(
               pixels, for any batch size on CPU, CUDA and TPU. It takes uint8 images
               (batch, height, width, channels) and gives float32 scores
               (batch, classes), the largest for the predicted class; a model of one's
-              own gives what it returns. Read by
+              own takes the examples of its set and gives what it returns. Read by
               `jax.export.deserialize(content).call(images)`, with JAX alone.
             - `weights.safetensors`: every parameter and running average by its dotted
               path, such as `head.kernel`.
@@ -73,9 +72,9 @@ def export(
         ) from error
     model, config = load(workdir, best=best, parts=parts)
     checkpoints = Checkpoints(Path(workdir), read_only=True)
-    facts = checkpoints.meta()["dataset"]
+    images = Images.of(checkpoints.meta()["dataset"])
     checkpoints.close()
-    content = _program(model, config, tuple(facts["image_shape"]))
+    content = _program(model, config, images)
     arrays = {
         dotted(path): np.asarray(leaf[...])
         for path, leaf in nnx.to_flat_state(
@@ -83,8 +82,8 @@ def export(
         )
     }
     told = {
-        "image_shape": facts["image_shape"],
-        "class_names": _class_names(Path(workdir), facts["num_classes"]),
+        "image_shape": images.image_shape,
+        "class_names": _class_names(Path(workdir), images.num_classes),
         "platforms": PLATFORMS,
         "config": json.loads(to_json(config)),
     }
@@ -96,20 +95,21 @@ def export(
     return folder
 
 
-def _program(
-    model: Any, config: TrainConfig, image_shape: tuple[int, int, int]
-) -> bytes:
+def _program(model: Any, config: TrainConfig, images: Images) -> bytes:
     """The serialized network, after a comparison with the network itself."""
 
-    def scores(images: jax.Array) -> jax.Array:
-        pixels = data.normalize(images, mean=config.data.mean, std=config.data.std)
-        return class_scores(model(pixels))
+    def scores(given: jax.Array) -> Any:
+        if images.dtype == "uint8":
+            given = data.normalize(given, mean=config.data.mean, std=config.data.std)
+        return class_scores(model(given))
 
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
-    exported = jax.export.export(jax.jit(scores), platforms=PLATFORMS)(images)
+    inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), images.dtype)
+    exported = jax.export.export(jax.jit(scores), platforms=PLATFORMS)(inputs)
     content = bytes(exported.serialize())
-    trial = np.random.default_rng(0).integers(0, 256, (3, *image_shape), np.uint8)
+    most = 256 if images.dtype == "uint8" else 2
+    trial = np.random.default_rng(0).integers(0, most, (3, *images.image_shape))
+    trial = trial.astype(images.dtype)
     truth = jax.jit(scores)(trial)
     again = jax.export.deserialize(bytearray(content)).call(trial)
     pairs = zip(jax.tree.leaves(truth), jax.tree.leaves(again), strict=True)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from hypersphere import data
 from hypersphere.training import _mesh
 from hypersphere.training._config import DataConfig, TrainConfig
+from hypersphere.training._parts import Images
 from hypersphere.training._program import Pool
 from hypersphere.training._validate import STREAMED
 
@@ -53,7 +54,7 @@ class Split(Protocol):
 class Feed(Protocol):
     """The data of a run."""
 
-    facts: dict[str, Any]
+    images: Images
     """Name, sizes, image shape and classes: what must not change on a resume."""
     class_names: tuple[str, ...]
     labels: Any
@@ -91,7 +92,7 @@ def make_feed(
     else:
         feed = _opened(dataset, config, mesh, say)
     if not source:
-        data.check_batch_size(config.batch_size, feed.facts["train"])
+        data.check_batch_size(config.batch_size, feed.images.train)
     return feed
 
 
@@ -164,15 +165,14 @@ class Resident:
         self.labels = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), dataset.train.labels
         )
-        self.facts = {
-            "name": dataset.name,
-            "image_shape": list(dataset.image_shape),
-            "num_classes": dataset.num_classes,
-            "train": self._size,
-            "test": len(dataset.test.images),
-        }
-        if dataset.train.images.dtype != np.uint8:
-            self.facts["dtype"] = dataset.train.images.dtype.name
+        self.images = Images(
+            dataset.name,
+            dataset.image_shape,
+            dataset.num_classes,
+            train=self._size,
+            test=len(dataset.test.images),
+            dtype=dataset.train.images.dtype.name,
+        )
 
     def take(self, position: int, count: int) -> tuple[Pool, np.ndarray]:
         """The training images, and the order of the batches from a position on."""
@@ -191,7 +191,7 @@ class Resident:
         self, name: str, most: int | None = None, *, mixed: bool = False
     ) -> "_ResidentSplit":
         """The images of a part as they are, or some of them, evenly spaced."""
-        total = self.facts[name]
+        total = getattr(self.images, name)
         size = min(most or total, total)
         batch_size = _eval_size(self, size)
         _check_mixed(name, size, batch_size, mixed=mixed)
@@ -237,13 +237,13 @@ class Streamed:
         self.class_names = records.class_names
         self.labels = jax.ShapeDtypeStruct((), np.int32)
         size = config.data.image_size
-        self.facts = {
-            "name": records.name,
-            "image_shape": [size, size, 3],
-            "num_classes": records.num_classes,
-            "train": len(records.train),
-            "test": len(records.test),
-        }
+        self.images = Images(
+            records.name,
+            (size, size, 3),
+            records.num_classes,
+            train=len(records.train),
+            test=len(records.test),
+        )
 
     def take(self, position: int, count: int) -> tuple[Pool, None]:
         """The batch of a position; the next ones are sent ahead."""
@@ -263,7 +263,8 @@ class Streamed:
         self, name: str, most: int | None = None, *, mixed: bool = False
     ) -> "_StreamedSplit":
         """The images of a part as they are, or some of them, evenly spaced."""
-        size = min(most or self.facts[name], self.facts[name])
+        total = getattr(self.images, name)
+        size = min(most or total, total)
         _check_mixed(name, size, _eval_size(self, size), mixed=mixed)
         return _StreamedSplit(self, name, size, mixed)
 

@@ -83,8 +83,8 @@ def restored(
         meta = checkpoints.meta()
         given = ["dataset", *([] if parts is None else ["parts"])]  # no data needed
         refuse_missing(meta.get("own", {}), given)
-        own = made(parts, config, Images.of(meta["dataset"]))
-        program = make_program(config, mesh, meta["dataset"], own)
+        images = Images.of(meta["dataset"])
+        program = make_program(config, mesh, images, made(parts, config, images))
         step = checkpoints.best_step() if best else None
         found = checkpoints.restore(program.template, step=step)
     if found is None:

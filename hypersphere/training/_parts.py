@@ -43,6 +43,11 @@ class Images(NamedTuple):
         found: Any = facts | {"image_shape": tuple(facts["image_shape"])}
         return cls(**found)
 
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds of them: what must not change on a resume."""
+        found = self._asdict() | {"image_shape": list(self.image_shape)}
+        return {k: v for k, v in found.items() if (k, v) != ("dtype", "uint8")}
+
 
 LossFunction = Callable[[Any, Any, jax.Array], Any]
 """(what the model returned, labels, step) -> one number per example, or several."""

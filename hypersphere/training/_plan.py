@@ -41,9 +41,9 @@ def plan(
         parts: As `train` takes them.
 
     Returns:
-        `facts` of the data, `target`, `mesh`, the `template` of the parameters and
-        their number `parameters`, `memory_bytes` and `memory_available` of a device,
-        `flops` of a device, `collectives`, `compile_seconds`, and the estimates
+        `images` that are trained on, `target`, `mesh`, the `template` of the parameters
+        and their number `parameters`, `memory_bytes` and `memory_available` of a
+        device, `flops` of a device, `collectives`, `compile_seconds`, and the estimates
         `compute_seconds` and `communication_seconds` of a step.
 
     Raises:
@@ -52,13 +52,13 @@ def plan(
         ModuleNotFoundError: If the compiler is not installed.
     """
     machine = aot.parse_target(target)
-    facts = _facts(config, images)
+    known = _images(config, images)
     mesh = _mesh.make_mesh(config.mesh, machine.devices())
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
-    config = resolve(config, facts["train"])
-    own = made(parts, config, Images.of(facts))
-    program = make_program(config, mesh, facts, own)
-    lowered = program.train.lower(program.template, *_batches(config, mesh, facts))
+    config = resolve(config, known.train)
+    own = made(parts, config, known)
+    program = make_program(config, mesh, known, own)
+    lowered = program.train.lower(program.template, *_batches(config, mesh, known))
     start = time.perf_counter()
     try:
         cost = aot.cost(machine.compile(lowered))
@@ -67,9 +67,9 @@ def plan(
     except aot.DoesNotFitError as error:
         raise ValueError(f"On {machine} the run {error}; {_advice(config)}.") from error
     seconds = time.perf_counter() - start
-    flops = _flops(config, facts, cost, machine, own)
+    flops = _flops(config, known, cost, machine, own)
     return {
-        "facts": facts,
+        "images": known,
         "target": str(machine),
         "mesh": dict(mesh.shape),
         "parameters": sum(x.size for x in jax.tree.leaves(program.template.params)),
@@ -84,7 +84,7 @@ def plan(
     }
 
 
-def _facts(config: TrainConfig, images: str) -> dict[str, Any]:
+def _images(config: TrainConfig, images: str) -> Images:
     source, side = config.data.source, config.data.image_size
     is_made = source.startswith("synthetic:")
     if images or is_made:
@@ -105,22 +105,17 @@ def _facts(config: TrainConfig, images: str) -> dict[str, Any]:
             f"`--target` needs the size of the images of {source!r}: set "
             "`config.data.image_size`, or give `--images=HxWxC,classes=K,examples=N`."
         )
-    return {
-        "name": source,
-        "image_shape": list(shape),
-        "num_classes": classes,
-        "train": train,
-    }
+    return Images(source, shape, classes, train)
 
 
-def _batches(config: TrainConfig, mesh: Any, facts: dict[str, Any]) -> tuple[Any, Any]:
+def _batches(config: TrainConfig, mesh: Any, images: Images) -> tuple[Any, Any]:
     """The shapes and places of a pool and of what is taken of it."""
     is_stream = config.data.stream
     place = _mesh.divided(mesh) if is_stream else _mesh.replicated(mesh)
-    count = config.batch_size if is_stream else facts["train"]
+    count = config.batch_size if is_stream else images.train
     pool = tuple(
         jax.ShapeDtypeStruct((count, *shape), dtype, sharding=place)
-        for shape, dtype in ((facts["image_shape"], "uint8"), ((), "int32"))
+        for shape, dtype in ((images.image_shape, "uint8"), ((), "int32"))
     )
     order = jax.ShapeDtypeStruct((1, config.batch_size), "int32")
     return pool, None if is_stream else order
@@ -138,7 +133,7 @@ def _advice(config: TrainConfig) -> str:
 
 def _flops(
     config: TrainConfig,
-    facts: dict[str, Any],
+    images: Images,
     cost: aot.Cost,
     machine: aot.Target,
     own: Parts | None = None,
@@ -148,8 +143,8 @@ def _flops(
         return float(config.accumulate * cost.flops)
     # A GPU's compiler does not count; the same step is traced for this machine.
     mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
-    local = make_program(config, mesh, facts, own)
-    return local.flops(local.template, *_batches(config, mesh, facts)) / machine.count
+    local = make_program(config, mesh, images, own)
+    return local.flops(local.template, *_batches(config, mesh, images)) / machine.count
 
 
 def _compute_seconds(cost: Any, flops: float, machine: aot.Target) -> float:
@@ -178,13 +173,13 @@ def _communication_seconds(cost: Any, machine: aot.Target) -> float:
 def summary(config: TrainConfig, found: dict[str, Any]) -> Table:
     """What `plan` has found, to be shown."""
     table = Table(show_header=False, title="The run, not run", title_justify="left")
-    facts, count = found["facts"], len(found["collectives"])
+    images, count = found["images"], len(found["collectives"])
     compute, talk = found["compute_seconds"], found["communication_seconds"]
     memory, most = found["memory_bytes"] / 2**30, found["memory_available"] / 2**30
     rows = {
-        "data": f"{facts['name']}: {facts['train']:,} images of "
-        + " x ".join(map(str, facts["image_shape"]))
-        + f", {facts['num_classes']:,} classes; not opened",
+        "data": f"{images.name}: {images.train:,} images of "
+        + " x ".join(map(str, images.image_shape))
+        + f", {images.num_classes:,} classes; not opened",
         "devices": f"{found['target']} as "
         + " x ".join(f"{axis}={size}" for axis, size in found["mesh"].items()),
         "parameters": f"{found['parameters']:,}",

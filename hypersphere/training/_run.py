@@ -166,11 +166,11 @@ class Run:
         return state._replace(**given, average=average)
 
     def _check_data(self, then: dict[str, Any]) -> None:
-        here = self._feed.facts
+        here = self._feed.images.facts()
         if any(then[fact] != here[fact] for fact in here if fact != "name"):
             raise ValueError(
                 f"The data have changed since {self._folder} was begun: {then} then, "
-                f"{self._feed.facts} now. Put them back, or choose another --workdir."
+                f"{here} now. Put them back, or choose another --workdir."
             )
 
     def _is_over(self) -> bool:
@@ -339,7 +339,7 @@ class Run:
         )
         meta = {
             "progress": dataclasses.asdict(progress),
-            "dataset": self._feed.facts,
+            "dataset": self._feed.images.facts(),
         }
         if self._own and self._own["given"]:
             meta["own"] = self._own

@@ -54,11 +54,11 @@ def prepare(
     mesh = mesh or _mesh.make_mesh(config.mesh)
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
     feed = make_feed(config, mesh, say, dataset=dataset)
-    config = resolve(config, feed.facts["train"])
+    config = resolve(config, feed.images.train)
     check_cadences(config)
     evaluators = _make_evaluators(config, mesh, feed, say)
-    own = made(parts, config, Images.of(feed.facts))
-    program = make_program(config, mesh, feed.facts, own, feed.labels)
+    own = made(parts, config, feed.images)
+    program = make_program(config, mesh, feed.images, own, feed.labels)
     given = (*own.given, *(["dataset"] if dataset is not None else []))
     if given:
         say(f"Not as the config says, but its own: {', '.join(given)}.")
@@ -70,13 +70,13 @@ def resolved(config: TrainConfig, dataset: OwnData | None = None) -> TrainConfig
     check(config)
     feed = make_feed(config, _mesh.make_mesh(config.mesh), print, dataset=dataset)
     with contextlib.closing(feed):
-        return resolve(config, feed.facts["train"])
+        return resolve(config, feed.images.train)
 
 
 def make_program(
     config: TrainConfig,
     mesh: Mesh,
-    facts: dict[str, Any],
+    images: Images,
     own: Parts | None = None,
     labels: Any = None,
 ) -> Program:
@@ -84,7 +84,6 @@ def make_program(
 
     Those of its own are checked where it is known what the `labels` are.
     """
-    images = Images.of(facts)
     parts = _build.complete(own or Parts(), config, images)
     is_usual = images.num_classes and images.dtype == "uint8"
     if labels is not None and (not is_usual or (own and own.given)):
@@ -101,24 +100,24 @@ def _make_evaluators(
         source, statistics, most = parse_wanted(name)
         mixed = statistics == "batch"
         if source == "train":
-            most = most or feed.facts["test"]
+            most = most or feed.images.test
             split = feed.split("train", most=most, mixed=mixed)
         elif source == "test":
             split = feed.split("test", most=most or None, mixed=mixed)
         else:
             other = make_feed(config, mesh, say, source)
-            _check_same_kind(source, other.facts, feed.facts)
+            _check_same_kind(source, other.images, feed.images)
             split = other.split("test", most=most or None, mixed=mixed)
         evaluators[name] = Evaluator(split, int(every), statistics)
     return evaluators
 
 
-def _check_same_kind(name: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+def _check_same_kind(name: str, there: Images, here: Images) -> None:
     """Raises unless a model for the images here can be judged on those there."""
-    same_shape = there["image_shape"] == here["image_shape"]
-    if there["num_classes"] > here["num_classes"] or not same_shape:
+    same_shape = there.image_shape == here.image_shape
+    if there.num_classes > here.num_classes or not same_shape:
         raise ValueError(
             "`config.evaluators` needs images of the shape and of the classes that are "
-            f"trained on, {here['image_shape']} and {here['num_classes']}, got "
-            f"{there['image_shape']} and {there['num_classes']} in {name}."
+            f"trained on, {list(here.image_shape)} and {here.num_classes}, got "
+            f"{list(there.image_shape)} and {there.num_classes} in {name}."
         )

@@ -77,7 +77,7 @@ def leave_run(config, folder):
     average = jax.tree.map(lambda leaf: 2 * leaf, arrays(state.average))
     with Checkpoints(folder) as checkpoints:
         state = state._replace(average=jax.device_put(average))
-        checkpoints.save(2, state, {"dataset": setup.feed.facts})
+        checkpoints.save(2, state, {"dataset": setup.feed.images.facts()})
     (folder / "config.json").write_text(to_json(setup.config))
 
 

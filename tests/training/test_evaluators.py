@@ -186,7 +186,7 @@ def test_a_batch_has_of_a_whole_sorted_set():
     setup = set_up(config)
     split = setup.evaluators["train@batch of 40"].split
     orders = [batch.order.tolist() for batch in split]
-    total = setup.feed.facts["train"]
+    total = setup.feed.images.train
     spaced = [i * total // 40 for i in range(40)]
     assert sorted(sum(orders, [])) == spaced
     assert orders[1] == spaced[1::4]
@@ -202,7 +202,7 @@ def test_some_of_the_test_images_are_evenly_spaced(in_three_ways):
     setup, *_ = in_three_ways
     split = setup.evaluators["test of 5"].split
     (batch,) = split
-    total = setup.feed.facts["test"]
+    total = setup.feed.images.test
     assert sorted(batch.order.tolist()) == [i * total // 5 for i in range(5)]
 
 

@@ -131,7 +131,7 @@ def test_some_images_are_evenly_spaced(stream):
 
 
 def test_the_facts_are_those_of_the_folder(stream):
-    facts = dict(stream.facts)
+    facts = stream.images.facts()
     assert facts.pop("name").startswith("folder:")
     assert facts == {
         "image_shape": [SIZE, SIZE, 3],

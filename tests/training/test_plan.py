@@ -26,13 +26,13 @@ def test_a_plan_tells_what_the_compiler_does_and_opens_no_data(here, monkeypatch
     config = config_of({"data.source": "cifar:nowhere", "model.width": 1 / 64})
     images = "8x8x1,classes=3,examples=48"
     found = training.dry_run(config, target="tpu:v5e", images=images)
-    assert found["facts"]["train"] == 48 and found["parameters"] == 226
+    assert found["images"].train == 48 and found["parameters"] == 226
     assert found["mesh"] == {"data": 1, "fsdp": 1, "model": 1}
     assert found["memory_available"] == 15.75 * 2**30 > found["memory_bytes"] > 0
     assert found["flops"] > 0 and not found["collectives"]
     # A compiler that does not count: traced for this machine.
     uncounted = aot.Cost(None, 0, 0, 0, 0, 0, 0, {}, {})
-    facts, two = found["facts"], aot.Target("gpu", "h100", "2")
+    facts, two = found["images"], aot.Target("gpu", "h100", "2")
     again = _plan._flops(config, facts, uncounted, two)
     assert found["flops"] / 3 < 2 * again <= found["flops"]  # XLA repeats some
     assert found["communication_seconds"] == 0
