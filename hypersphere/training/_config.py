@@ -279,8 +279,6 @@ class TrainConfig:
             on GPU and TPU; on a CPU it is always one.
         profile: First and last step of which a profile is written; empty for none.
         wandb: Project of Weights & Biases to log to as well; empty for none.
-        compare: Losses to train with, one run each in a folder of its own, and to draw
-            side by side; empty for the one run with `loss.name`.
         data: Which images.
         model: Which network.
         loss: What is minimized.
@@ -306,7 +304,6 @@ class TrainConfig:
     max_steps_per_call: int = 100
     profile: tuple[int, ...] = ()
     wandb: str = ""
-    compare: tuple[str, ...] = ()
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)

@@ -73,11 +73,6 @@ def restored(
             "has no config.json. It is what the run was given as --workdir."
         )
     config = from_json(file.read_text(encoding="utf-8"))
-    if config.compare:
-        raise ValueError(
-            f"{folder} holds one run for each of {', '.join(config.compare)}: load one "
-            f"of them, such as {folder / config.compare[0]}."
-        )
     mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         meta = checkpoints.meta()

@@ -1,7 +1,6 @@
 """`train`: from a config and a folder to a trained model."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -9,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from hypersphere._files import write_atomically
-from hypersphere.training import _build
 from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
@@ -88,13 +85,6 @@ def train(
     """
     folder = Path(workdir)
     check(config)
-    if config.compare:
-        if parts is not None or dataset is not None:
-            raise ValueError(
-                "`config.compare` trains with several losses of the config; it takes "
-                "neither `parts` nor a `dataset`."
-            )
-        return _compare(config, folder, allow_changes=allow_changes)
     with contextlib.ExitStack() as stack:
         say = functools.partial(make_console().print, highlight=False, markup=False)
         own = {"parts": parts, "dataset": dataset}
@@ -148,44 +138,4 @@ def _finished(folder: Path) -> Result:
     console = make_console()
     console.print(f"{folder} is finished; delete it to train anew.")
     show_summary(console, result, folder, sorted((folder / "plots").glob("*.png")))
-    return result
-
-
-def _compare(config: TrainConfig, folder: Path, *, allow_changes: bool) -> Result:
-    """Trains once with each loss, and draws the features side by side."""
-    refuse_another_config(folder, config, allow_changes=allow_changes)
-    if config.model.feature_dim != 2:
-        raise ValueError(
-            "`config.compare` draws features in the plane and needs "
-            f"`config.model.feature_dim=2`, got {config.model.feature_dim}."
-        )
-    singles = {}
-    for name in config.compare:  # a mistake is found before the first run
-        loss = dataclasses.replace(config.loss, name=name)
-        _build.make_loss(loss)
-        singles[name] = dataclasses.replace(config, compare=(), loss=loss)
-        check(singles[name])
-    runs = {}
-    for name, single in singles.items():
-        runs[name] = train(single, folder / name, allow_changes=allow_changes)
-        if is_first():
-            write_atomically(folder / "config.json", to_json(config).encode())
-    result = {
-        "test_accuracy": float(np.mean([r["test_accuracy"] for r in runs.values()])),
-        "steps": sum(r["steps"] for r in runs.values()),
-        "seconds": sum(r["seconds"] for r in runs.values()),
-        "examples_per_second": float(
-            np.mean([r["examples_per_second"] for r in runs.values()])
-        ),
-        "parameters": sum(r["parameters"] for r in runs.values()),
-        "runs": runs,
-    }
-    if is_first():
-        from hypersphere import viz
-
-        picture = folder / "plots" / "features.png"
-        viz.draw_comparison({name: folder / name for name in runs}, picture)
-        text = json.dumps(result, indent=2) + "\n"
-        write_atomically(folder / "result.json", text.encode())
-        make_console().print(f"Side by side: {picture}")
     return result

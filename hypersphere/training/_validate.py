@@ -165,9 +165,7 @@ def _check_stream(config: TrainConfig) -> None:
 def _refuse_ignored(config: TrainConfig) -> None:
     """Raises where a field is set that another leaves without effect."""
     fields = flat(config)
-    ignored = _ignored_of_model(config.model)
-    if not config.compare:  # the losses that are compared share one set of fields
-        ignored += _ignored_of_loss(config.loss)
+    ignored = _ignored_of_model(config.model) + _ignored_of_loss(config.loss)
     for name, cause, is_ignored in ignored:
         if is_ignored:
             raise ValueError(

@@ -8,10 +8,18 @@ from hypersphere import training
 
 def test_a_config_survives_json():
     config = training.TrainConfig(steps=7, seed=11)
-    config.compare = ("softmax", "w_softmax")
+    config.init_fresh = ("head.*", "norm.*")
     config.optim.boundaries = (3, 5)
     config.data.source = "folder:a b/ü"
     assert training.from_json(training.to_json(config)) == config
+
+
+def test_a_config_of_a_run_that_could_have_compared_losses_is_read():
+    text = training.to_json(training.TrainConfig(steps=7))
+    old = text.replace('"steps"', '"compare": [], "steps"', 1)
+    assert training.from_json(old).steps == 7
+    with pytest.raises(ValueError, match=r"no field `config\.compare`"):
+        training.from_json(old.replace("[]", '["softmax"]', 1))
 
 
 def test_every_field_is_described_where_it_is_defined():

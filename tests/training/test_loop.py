@@ -218,33 +218,6 @@ def test_steps_per_call_divide_every_cadence(
     assert _cadence.steps_per_call(config, evaluators, step) == expected
 
 
-@pytest.mark.slow
-def test_losses_are_compared_side_by_side(tiny, tmp_path):
-    tiny.compare, tiny.model.feature_dim = ("softmax", "w_softmax", "ga_softmax"), 2
-    result = training.train(tiny, tmp_path)
-    assert set(result["runs"]) == set(tiny.compare)
-    assert (tmp_path / "plots" / "features.png").is_file()
-    assert training.load(tmp_path / "ga_softmax").config.loss.name == "ga_softmax"
-    with pytest.raises(ValueError, match=r"load one of them"):
-        training.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("compare", "feature_dim", "message"),
-    [
-        (("softmax",), 0, r"needs `config\.model\.feature_dim=2`, got 0"),
-        (("softmax", "w_sofmax"), 2, r"Did you mean 'w_softmax'"),
-    ],
-)
-def test_a_comparison_that_cannot_be_drawn_does_not_start(
-    tiny, tmp_path, compare, feature_dim, message
-):
-    tiny.compare, tiny.model.feature_dim = compare, feature_dim
-    with pytest.raises(ValueError, match=message):
-        training.train(tiny, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_half_written_line_and_repeated_steps_leave_the_log_when_resuming(tmp_path):
     from hypersphere.training import _logging
 
@@ -284,8 +257,7 @@ def test_harmless_fields_and_lists_do_not_stop_a_resume(finished, tiny):
     assert training.train(same, folder) == result
 
 
-def test_a_comparison_without_its_data_leaves_the_folder_free(tiny, tmp_path):
-    tiny.compare, tiny.model.feature_dim = ("softmax", "w_softmax"), 2
+def test_a_run_without_its_data_leaves_the_folder_free(tiny, tmp_path):
     tiny.data.source = "idx:/no/such"
     with pytest.raises(FileNotFoundError):
         training.train(tiny, tmp_path)

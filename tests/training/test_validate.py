@@ -52,7 +52,7 @@ def test_a_field_without_effect_is_refused(loss, model, field):
 
 def test_what_leaves_a_field_without_effect_is_named():
     model = training.ModelConfig(name="googlenet", shortcut="identity")
-    config = training.TrainConfig(model=model, compare=("softmax", "a_softmax"))
+    config = training.TrainConfig(model=model)
     with pytest.raises(ValueError, match=r"with `config\.model\.name='googlenet'`\."):
         check(config)
 

@@ -119,6 +119,13 @@ def test_the_command_lists_the_files_it_wrote(tmp_path, capsys):
     assert written == [str(workdir / "plots" / f"{name}.png") for name in names]
 
 
+def test_the_command_draws_several_runs_side_by_side(tmp_path, capsys):
+    runs = [str(_workdir(tmp_path / name, dimension=2)) for name in ("a", "b")]
+    main([*runs, f"--out={tmp_path}/both.png"])
+    assert capsys.readouterr().out.split() == [f"{tmp_path}/both.png"]
+    assert (tmp_path / "both.png").is_file()
+
+
 def test_the_command_explains_a_wrong_folder(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "nowhere")])
