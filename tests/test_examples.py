@@ -1,4 +1,4 @@
-"""Each example trains, at a tiny size, by the command that its first lines give."""
+"""Each example trains, at a tiny size, by its first lines' command, and is exported."""
 
 import pathlib
 import re
@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+
+from hypersphere import training
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -33,3 +35,6 @@ def test_an_example_trains_by_its_own_command(path, tmp_path):
     assert run.returncode == 0, run.stderr
     assert "Not as the config says, but its own: make_model" in run.stdout
     assert (tmp_path / "result.json").is_file() and not run.stderr
+    parts = training.own_of(path)["parts"]
+    out = training.export(tmp_path, tmp_path / "out", parts=parts)
+    assert (out / "model.stablehlo").is_file()

@@ -61,9 +61,11 @@ class Dataset:
         for part, name in ((self.train, "train"), (self.test, "test")):
             where = f"{self.name}, {name}"
             _check_images(part.images, where)
+            if self.class_names:
+                _check_classes(part.labels, where)
             _check_count(part, where)
             if self.class_names:
-                _check_classes(part.labels, where, self.num_classes)
+                _check_range(part.labels, where, self.num_classes)
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise ValueError(
                 f"`Dataset` ({self.name}) needs training and test images of one "
@@ -105,6 +107,9 @@ def _check_images(images: np.ndarray, where: str) -> None:
         )
 
 
+_LABELS = ("int32", "float32", "bool", "uint8")
+
+
 def _check_count(part: ImageSet, where: str) -> None:
     images, labels = len(part.images), jax.tree.leaves(part.labels)
     shapes = [np.shape(label) for label in labels]
@@ -112,6 +117,11 @@ def _check_count(part: ImageSet, where: str) -> None:
         raise ValueError(
             f"`Dataset` ({where}) needs `labels` that are NumPy arrays, or a "
             f"dictionary or tuple of some, got {type(bad[0]).__name__}."
+        )
+    if wide := [label.dtype for label in labels if label.dtype.name not in _LABELS]:
+        raise ValueError(
+            f"`Dataset` ({where}) needs `labels` of {', '.join(_LABELS)}, got "
+            f"{wide[0]}, which JAX would cut off or does not know. Convert them."
         )
     if not images or not shapes or any(shape[:1] != (images,) for shape in shapes):
         counts = " and ".join(str(*shape[:1]) for shape in shapes) or "no"
@@ -121,7 +131,7 @@ def _check_count(part: ImageSet, where: str) -> None:
         )
 
 
-def _check_classes(labels: Any, where: str, num_classes: int) -> None:
+def _check_classes(labels: Any, where: str) -> None:
     is_array = isinstance(labels, np.ndarray)
     if not is_array or labels.dtype != np.int32 or labels.ndim != 1:
         got = f"{labels.dtype} of shape {labels.shape}" if is_array else repr(labels)
@@ -129,6 +139,9 @@ def _check_classes(labels: Any, where: str, num_classes: int) -> None:
             f"`Dataset` ({where}) needs int32 `labels` of shape (n,), got {got}. "
             "Labels that are no classes need a set without `class_names`."
         )
+
+
+def _check_range(labels: np.ndarray, where: str, num_classes: int) -> None:
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
         raise ValueError(

@@ -12,7 +12,12 @@ from flax import nnx
 from hypersphere import losses, models, nn, ops
 from hypersphere.ops import magnitudes
 from hypersphere.training import _optim
-from hypersphere.training._config import LossConfig, ModelConfig, TrainConfig
+from hypersphere.training._config import (
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
 from hypersphere.training._parts import Images, LossFunction, Parts, Whole, checked
 from hypersphere.training._schedules import make_schedule
 from hypersphere.training._validate import choose
@@ -31,6 +36,8 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
     if own.make_model is not None:
         make = checked(own.make_model)
     optimizer, schedule = own.optimizer, own.schedule
+    if optimizer is not None:
+        _refuse_without_effect(config.optim)
     if optimizer is None:
         model = nnx.eval_shape(make)
         optimizer = _optim.make_optimizer(config.optim, config.steps, model)
@@ -42,6 +49,18 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
         schedule=schedule,
         evaluate=own.evaluate or functools.partial(accuracy, images.num_classes),
     )
+
+
+def _refuse_without_effect(config: OptimConfig) -> None:
+    """Raises where a field shapes the config's optimizer, which is not used."""
+    default = OptimConfig()
+    shaping = ("frozen", "rates", "clip_norm", "weight_decay", "decay")
+    for name in (*shaping, "unit_norm_every"):
+        if getattr(config, name) != getattr(default, name):
+            raise ValueError(
+                f"`config.optim.{name}={getattr(config, name)!r}` has no effect with "
+                "an optimizer of your own in `Parts`: make it part of that one."
+            )
 
 
 def make_model(

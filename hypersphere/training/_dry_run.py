@@ -62,10 +62,15 @@ def dry_run(
         >>> training.dry_run(config)["parameters"]  # doctest: +SKIP
         3437440
     """
-    check(config)
+    check(config, own_model=parts is not None, own_data=dataset is not None)
     if target:
         from hypersphere.training._plan import plan, summary
 
+        if dataset is not None and not images:
+            raise ValueError(
+                "`--target` opens no data, and this config file has a `get_dataset`. "
+                "Give `--images=HxWxC,classes=K,examples=N`."
+            )
         found = plan(
             config, target, images, parts
         )  # before JAX starts, on what is not here

@@ -18,7 +18,8 @@ from hypersphere.training._checkpoint import Checkpoints
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._config_text import to_json
 from hypersphere.training._load import load
-from hypersphere.training._parts import Images, MakeParts, Parts
+from hypersphere.training._parts import Images, MakeParts, Parts, made
+from hypersphere.training._step import KEPT
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -74,12 +75,11 @@ def export(
     checkpoints = Checkpoints(Path(workdir), read_only=True)
     images = Images.of(checkpoints.meta()["dataset"])
     checkpoints.close()
-    content = _program(model, config, images)
+    is_own = made(parts, config, images).make_model is not None
+    content = _program(model, config, images, is_own=is_own)
     arrays = {
         dotted(path): np.asarray(leaf[...])
-        for path, leaf in nnx.to_flat_state(
-            nnx.state(model, (nnx.Param, nnx.BatchStat))
-        )
+        for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, KEPT)))
     }
     told = {
         "image_shape": images.image_shape,
@@ -95,13 +95,16 @@ def export(
     return folder
 
 
-def _program(model: Any, config: TrainConfig, images: Images) -> bytes:
+def _program(model: Any, config: TrainConfig, images: Images, *, is_own: bool) -> bytes:
     """The serialized network, after a comparison with the network itself."""
+    graph, state = nnx.split(model)
 
     def scores(given: jax.Array) -> Any:
         if images.dtype == "uint8":
             given = data.normalize(given, mean=config.data.mean, std=config.data.std)
-        return class_scores(model(given))
+        fresh = jax.tree.map(lambda leaf: leaf, state)  # a call may change variables
+        answer = nnx.merge(graph, fresh)(given)
+        return answer if is_own else class_scores(answer)
 
     (batch,) = jax.export.symbolic_shape("batch")
     inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), images.dtype)

@@ -141,7 +141,7 @@ def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed
 
 def _refuse_ignored(c: DataConfig, dataset: data.Dataset) -> None:
     """Raises where a field would change images, and there are none."""
-    of_images = ("flip", "pad", "rand_layers", "erase", "cutmix", "image_size")
+    of_images = ("flip", "pad", "rand_layers", "erase", "mixup", "cutmix", "image_size")
     ignored = [name for name in of_images if getattr(c, name)]
     if dataset.train.images.dtype == np.uint8:  # which has its size
         ignored = [name for name in ignored if name == "image_size"]

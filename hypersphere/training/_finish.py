@@ -127,6 +127,6 @@ def _kernels(model: nnx.Module) -> dict[str, np.ndarray]:
         for path, module in nnx.iter_modules(model)
         if isinstance(module, nnx.Conv)
     }
-    first = ("stem", "root")  # then come stages, which lie deepest
-    in_order = sorted(found, key=lambda path: (path[0] not in first, -len(path), path))
+    first = (("stem",), ("root",))  # then come stages, which lie deepest
+    in_order = sorted(found, key=lambda path: (path[:1] not in first, -len(path), path))
     return {".".join(map(str, path)): found[path] for path in in_order}

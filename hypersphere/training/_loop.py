@@ -18,7 +18,7 @@ from hypersphere.training._feed import OwnData
 from hypersphere.training._finish import Result, finish
 from hypersphere.training._load import restored
 from hypersphere.training._logging import make_console, show_summary
-from hypersphere.training._parts import MakeParts, Parts, refuse_missing
+from hypersphere.training._parts import MakeParts, Parts, refuse_missing, refuse_others
 from hypersphere.training._run import Run
 from hypersphere.training._setup import prepare
 from hypersphere.training._step import judged
@@ -84,12 +84,15 @@ def train(
         2
     """
     folder = Path(workdir)
-    check(config)
+    check(config, own_model=parts is not None, own_data=dataset is not None)
     with contextlib.ExitStack() as stack:
         say = functools.partial(make_console().print, highlight=False, markup=False)
         own = {"parts": parts, "dataset": dataset}
-        refuse_missing(_own(folder), [k for k, v in own.items() if v is not None])
+        before = _own(folder)
+        refuse_missing(before or {}, [k for k, v in own.items() if v is not None])
         setup = prepare(config, say, parts=parts, dataset=dataset)
+        if before is not None and not allow_changes:
+            refuse_others(before, setup.own)
         config = setup.config
         stack.callback(setup.feed.close)
         refuse_another_config(folder, config, allow_changes=allow_changes)
@@ -121,16 +124,17 @@ def train(
 
 def _donor(workdir: str, parts: Parts | MakeParts | None) -> tuple[Any, Any]:
     """Parameters and running averages of another run, averaged if it has averages."""
-    _, state, _ = restored(workdir, parts=parts if _own(Path(workdir)) else None)
+    names = set((_own(Path(workdir)) or {}).get("given", ())) - {"dataset"}
+    _, state, _ = restored(workdir, parts=parts if names else None)
     return jax.device_get(judged(state))
 
 
-def _own(folder: Path) -> dict[str, Any]:
-    """What a folder's run has of its own, as its newest checkpoint says."""
+def _own(folder: Path) -> dict[str, Any] | None:
+    """What a folder's run has of its own, as its newest checkpoint says, if any."""
     with contextlib.suppress(FileNotFoundError):
         with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
             return checkpoints.meta().get("own", {})
-    return {}
+    return None
 
 
 def _finished(folder: Path) -> Result:

@@ -69,7 +69,8 @@ class Parts:
         loss: (what the model returned, labels, step) -> one number per example, shape
             (batch,), or a dictionary with these as `loss` and more to be logged: each
             one number per example, or one in all. An `nnx.Module` may have parameters,
-            which are trained, and variables, which a step of training may change.
+            which are trained, and variables, which a step of training may change. With
+            `config.data.mixup` or `cutmix` it is called twice a step.
         optimizer: What makes updates of gradients; it takes the place of
             `config.optim` but for its penalties and `ema`. It sees parameters as
             `nnx.to_pure_dict(nnx.state(model, nnx.Param))`.
@@ -77,6 +78,9 @@ class Parts:
         evaluate: (what the model returned, labels) -> a dictionary of further numbers
             to be logged, each one number per example or one in all. What it calls
             `accuracy` decides which checkpoint is the best; without, the loss does.
+            The last batch of an evaluation may be filled up with examples that do not
+            count; a number that couples the examples of a batch sees them, unless
+            `config.eval_batch_size` divides their number.
 
     Example:
         >>> import optax
@@ -166,6 +170,26 @@ def told(parts: Parts | MakeParts | None, given: Sequence[str]) -> dict[str, Any
     return {"given": list(given), "file": code.co_filename if code else ""}
 
 
+def refuse_others(there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raises if a run would go on with other parts of its own than it was begun with.
+
+    Args:
+        there: What `told` has said of it; empty for nothing.
+        here: What it says now.
+    """
+    old, new = (set(x.get("given", ())) - _FREE for x in (there, here))
+    if changed := sorted(old ^ new):
+        before, now = (", ".join(sorted(names)) or "nothing" for names in (old, new))
+        raise ValueError(
+            f"This run was begun with {before} of its own, and has {now} now: "
+            f"{', '.join(changed)} differs. Give what it was begun with, or choose "
+            "another --workdir, or go on with --allow_changes."
+        )
+
+
+_FREE = {"schedule", "evaluate"}  # they change nothing that is learned
+
+
 def refuse_missing(there: dict[str, Any], given: Collection[str]) -> None:
     """Raises if a run was trained with something of its own that it now lacks.
 
@@ -218,9 +242,15 @@ def check_parts(parts: Whole, images: Images, labels: Any, batch: int) -> None:
     labels = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), labels
     )
-    _check_numbers("loss", _loss(parts, outputs, labels), batch, needs="loss")
+    told = _loss(parts, outputs, labels)
+    _check_numbers("loss", told, batch, needs="loss")
     found = _tried("evaluate", parts.evaluate, outputs, labels)
     _check_numbers("evaluate", found, batch)
+    if twice := sorted(told.keys() & found.keys()):
+        raise ValueError(
+            f"`Parts` has {twice[0]!r} in what `loss` gives and in what `evaluate` "
+            "gives. Name one of them otherwise."
+        )
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     if not isinstance(parts.optimizer, optax.GradientTransformation):
         raise ValueError(
@@ -231,6 +261,8 @@ def check_parts(parts: Whole, images: Images, labels: Any, batch: int) -> None:
         raise ValueError(
             "`Parts` needs a model with parameters, `nnx.Param`, got none."
         )
+    update = lambda p: parts.optimizer.update(p, parts.optimizer.init(p), p)  # noqa: E731
+    _tried("the optimizer's `update(gradients, state, params)`", update, params)
 
 
 def _outputs(parts: Whole, images: Images, batch: int) -> tuple[nnx.Module, Any]:
@@ -239,13 +271,23 @@ def _outputs(parts: Whole, images: Images, batch: int) -> tuple[nnx.Module, Any]
     inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), dtype)
     model.train()
 
-    def call(model: Any, inputs: jax.Array) -> Any:
+    def train(model: Any, inputs: jax.Array) -> Any:
         return call_model(model, inputs, nnx.Rngs(0))
 
-    return model, _tried(
-        f"the model, on images of shape {inputs.shape},",
-        lambda: nnx.eval_shape(call, model, inputs),
-    )
+    who = f"the model, on images of shape {inputs.shape},"
+    outputs = _tried(who, lambda: nnx.eval_shape(train, model, inputs))
+    model.eval()
+    _tried(f"{who} in evaluation,", lambda: nnx.eval_shape(call_model, model, inputs))
+    if has_features(model):
+        features = lambda model, x: model.features(x)  # noqa: E731
+        found = _tried("features", lambda: nnx.eval_shape(features, model, inputs))
+        if len(getattr(found, "shape", ())) != 2:
+            raise ValueError(
+                "`Parts` needs `features(images)` of a model to give an array of shape "
+                f"(batch, features), got {found}. Name the method otherwise if it is "
+                "for something else."
+            )
+    return model, outputs
 
 
 def _loss(parts: Whole, outputs: Any, labels: Any) -> dict[str, Any]:
@@ -268,6 +310,20 @@ def _tried(who: str, function: Any, *shapes: Any) -> Any:
         ) from error
 
 
+def has_features(model: Any) -> bool:
+    """Whether a model has a method that gives what pictures show."""
+    return callable(getattr(model, "features", None))
+
+
+# What a line of the log and the result hold besides the metrics.
+_TAKEN = (
+    "data_wait", "device", "devices", "examples", "examples_per_second",
+    "flop_utilization", "goodput", "grad_norm", "learning_rate", "memory_gib",
+    "param_norm", "parameters", "seconds", "seed", "skipped", "split", "step",
+    "step_ms_p50", "step_ms_p95", "steps", "time", "versions",
+)  # fmt: skip
+
+
 def _check_numbers(who: str, found: Any, batch: int, *, needs: str = "") -> None:
     if not isinstance(found, dict) or needs not in {"", *found}:
         raise ValueError(
@@ -276,6 +332,11 @@ def _check_numbers(who: str, found: Any, batch: int, *, needs: str = "") -> None
             + f", got {sorted(found) if isinstance(found, dict) else found}."
         )
     for name, value in found.items():
+        if name in _TAKEN or (name == "loss" and not needs):
+            raise ValueError(
+                f"`Parts` has {name!r} among what `{who}` gives, which means something "
+                "else in a log. Name it otherwise."
+            )
         shape = jnp.shape(value)
         if shape != (batch,) and (shape or name == needs):
             raise ValueError(

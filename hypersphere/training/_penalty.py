@@ -1,11 +1,45 @@
 """Penalties on parameters."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from hypersphere import nn, regularizers
 from hypersphere.training._config import OptimConfig
+
+
+def check_penalty(model: nnx.Module, config: OptimConfig) -> None:
+    """Raises if an L2 has no layer to act on.
+
+    Args:
+        model: The network or, from `nnx.eval_shape`, its shapes.
+        config: Its `l2` is looked at.
+
+    Raises:
+        ValueError: If it is positive and the model has none of the layers.
+    """
+    if config.l2 and not _penalized(model)[1]:
+        raise ValueError(
+            f"`config.optim.l2={config.l2!r}` has no layer to act on: it is for "
+            "`nnx.Conv`, `nnx.Linear`, `nn.AngularHead` and `nnx.BatchNorm`. Set it to "
+            "0, and make it part of your loss or optimizer."
+        )
+
+
+def _penalized(model: nnx.Module) -> tuple[list[nnx.Param], Sequence[nnx.Module]]:
+    """The filters that are directions, and the layers that have an L2."""
+    directions = list(nn.directions(model).values())
+    known = {id(kernel) for kernel in directions}
+    plain = (nnx.Conv, nnx.Linear, nn.AngularHead, nnx.BatchNorm)
+    others = [
+        module
+        for _, module in nnx.iter_modules(model)
+        if isinstance(module, plain)
+        and id(getattr(module, "kernel", None)) not in known
+    ]
+    return directions, others
 
 
 def penalty(model: nnx.Module, config: OptimConfig) -> jax.Array:
@@ -29,15 +63,7 @@ def penalty(model: nnx.Module, config: OptimConfig) -> jax.Array:
         >>> print(penalty(model, OptimConfig(l2=0.5)))
         3.0
     """
-    directions = nn.directions(model).values()
-    known = {id(kernel) for kernel in directions}
-    plain = (nnx.Conv, nnx.Linear, nn.AngularHead, nnx.BatchNorm)
-    others = [
-        module
-        for _, module in nnx.iter_modules(model)
-        if isinstance(module, plain)
-        and id(getattr(module, "kernel", None)) not in known
-    ]
+    directions, others = _penalized(model)
     total = jnp.zeros(())
     if config.orthogonality:
         for kernel in directions:

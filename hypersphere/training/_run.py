@@ -167,7 +167,7 @@ class Run:
 
     def _check_data(self, then: dict[str, Any]) -> None:
         here = self._feed.images.facts()
-        if any(then[fact] != here[fact] for fact in here if fact != "name"):
+        if {**then, "name": ""} != {**here, "name": ""}:
             raise ValueError(
                 f"The data have changed since {self._folder} was begun: {then} then, "
                 f"{here} now. Put them back, or choose another --workdir."

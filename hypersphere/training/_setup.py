@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any, NamedTuple
 
+from flax import nnx
 from jax.sharding import Mesh
 
 from hypersphere.training import _build, _mesh
@@ -19,6 +20,7 @@ from hypersphere.training._parts import (
     made,
     told,
 )
+from hypersphere.training._penalty import check_penalty
 from hypersphere.training._program import Program
 from hypersphere.training._step import Task
 from hypersphere.training._validate import check, check_cadences
@@ -67,7 +69,7 @@ def prepare(
 
 def resolved(config: TrainConfig, dataset: OwnData | None = None) -> TrainConfig:
     """A config as a run would store it, its durations in steps."""
-    check(config)
+    check(config, own_model=True, own_data=dataset is not None)
     feed = make_feed(config, _mesh.make_mesh(config.mesh), print, dataset=dataset)
     with contextlib.closing(feed):
         return resolve(config, feed.images.train)
@@ -86,6 +88,8 @@ def make_program(
     """
     parts = _build.complete(own or Parts(), config, images)
     is_usual = images.num_classes and images.dtype == "uint8"
+    if own is not None and own.make_model is not None:
+        check_penalty(nnx.eval_shape(parts.make_model), config.optim)
     if labels is not None and (not is_usual or (own and own.given)):
         check_parts(parts, images, labels, config.batch_size)
     return Program(Task(parts, config, mesh))
@@ -114,7 +118,7 @@ def _make_evaluators(
 
 def _check_same_kind(name: str, there: Images, here: Images) -> None:
     """Raises unless a model for the images here can be judged on those there."""
-    same_shape = there.image_shape == here.image_shape
+    same_shape = there.image_shape == here.image_shape and there.dtype == here.dtype
     if there.num_classes > here.num_classes or not same_shape:
         raise ValueError(
             "`config.evaluators` needs images of the shape and of the classes that are "

@@ -13,7 +13,7 @@ from hypersphere._average import fullness
 from hypersphere._select import dotted
 from hypersphere.training import _mesh, _optim
 from hypersphere.training._config import TrainConfig
-from hypersphere.training._parts import Whole, call_model, named
+from hypersphere.training._parts import Whole, call_model, has_features, named
 
 Metrics = dict[str, jax.Array]
 
@@ -77,7 +77,7 @@ class Task:
     def __init__(self, parts: Whole, config: TrainConfig, mesh: Mesh):
         self._parts, self.config, self.mesh = parts, config, mesh
         abstract = nnx.eval_shape(parts.make_model)
-        self.has_features = hasattr(abstract, "features")
+        self.has_features = has_features(abstract)
         self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
         self._streams = nnx.to_pure_dict(streams)
         self._loss = _Loss(parts.loss)
@@ -196,12 +196,11 @@ class Task:
         """The variables as a step has left them."""
         found = nnx.to_pure_dict(nnx.state(model, KEPT))
         after = self._loss.beside(found, self._loss.stats_of(loss))
-        if changed := _paths(after) ^ _paths(before):
-            raise TypeError(
+        if changed := _kinds(after) ^ _kinds(before):
+            raise ValueError(
                 "The training program needs models that have their variables from the "
-                "beginning; while it was called, this one made or dropped "
-                f"{', '.join(sorted(changed))}. Make them in `make_model`, by a first "
-                "call for example."
+                "beginning; while it was called, this one made, dropped or changed "
+                f"{', '.join(sorted(changed))}. Make them in `make_model` as they stay."
             )
         return after
 
@@ -242,7 +241,7 @@ class Task:
         params = self._gathered(params)
         model = self._merge(params, stats, key)
         loss = self._loss.merged(params, stats, train=True)
-        outputs = call_model(model, batch.images, nnx.Rngs(dropout=key))
+        outputs = call_model(model, batch.images, _rngs(key))
         found = named(loss(outputs, batch.labels, step))
         if self.config.data.mixup or self.config.data.cutmix:
             others = named(loss(outputs, batch.others, step))
@@ -299,22 +298,21 @@ class _Loss:
 
     def __init__(self, loss: Any):
         self._call, self._graph = loss, None
+        self._rest: Any = {}
         self.params: Any = {}
         self.stats: Any = {}
         if isinstance(loss, nnx.Module):
-            self._graph, *kinds = nnx.split(loss, nnx.Param, KEPT)
+            self._graph, *kinds, self._rest = nnx.split(loss, nnx.Param, KEPT, ...)
             self.params, self.stats = map(nnx.to_pure_dict, kinds)
 
     def beside(self, of_model: Any, of_loss: Any) -> Any:
         """Both in one tree; that of the model alone where the loss has none."""
-        if not of_loss:
-            return of_model
-        if LOSS in of_model:
+        if self._graph is not None and LOSS in of_model:
             raise ValueError(
                 f"The training program keeps what belongs to the loss as {LOSS!r}, and "
                 "the model has a part of that name. Name it otherwise."
             )
-        return of_model | {LOSS: of_loss}
+        return of_model | {LOSS: of_loss} if of_loss else of_model
 
     def without(self, tree: Any) -> Any:
         """The part of the model."""
@@ -327,7 +325,7 @@ class _Loss:
         if self._graph is None:
             return self._call
         parts = (tree[LOSS] if LOSS in tree else {} for tree in (params, stats))
-        loss = nnx.merge(self._graph, *parts)
+        loss = nnx.merge(self._graph, *parts, self._rest)
         loss.train() if train else loss.eval()
         return loss
 
@@ -336,9 +334,17 @@ class _Loss:
         return {} if self._graph is None else nnx.to_pure_dict(nnx.state(loss, KEPT))
 
 
-def _paths(tree: Any) -> set[str]:
+def _rngs(key: jax.Array) -> nnx.Rngs:
+    return nnx.Rngs(default=jax.random.fold_in(key, 0), dropout=key)
+
+
+def _kinds(tree: Any) -> set[str]:
+    """Every variable by its path, with its dtype and shape."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {dotted(_mesh.names(keys)) for keys, _ in leaves}
+    return {
+        f"{dotted(_mesh.names(keys))} {jnp.result_type(x)}{list(jnp.shape(x))}"
+        for keys, x in leaves
+    }
 
 
 def _streams(template: Any, key: jax.Array) -> Any:

@@ -26,8 +26,16 @@ def choose(who: str, name: str, table: Mapping[str, Any]) -> Any:
     return table[name]
 
 
-def check(config: TrainConfig) -> None:
-    """Raises where a field is out of its range, before anything is loaded."""
+def check(
+    config: TrainConfig, *, own_model: bool = False, own_data: bool = False
+) -> None:
+    """Raises where a field is out of its range, before anything is loaded.
+
+    Args:
+        config: What would be trained.
+        own_model: Whether another model may take the place of the config's.
+        own_data: Whether another set takes the place of the config's.
+    """
     fields = flat(config)
     for name, least in _AT_LEAST.items():
         if not least <= fields[name] < float("inf"):
@@ -52,14 +60,15 @@ def check(config: TrainConfig) -> None:
     for rule in config.mesh.rules:
         parse_rule(rule)
     for text in config.evaluators:
-        _check_evaluator(config, text)
+        _check_evaluator(config, text, own_model=own_model)
     _check_profile(config.profile)
     if config.model.feature_dim == 1:
         raise ValueError(
             "`config.model.feature_dim` must be at least 2, or 0 for the network's own "
             "length: one number has no angle."
         )
-    _check_stream(config)
+    if not own_data:
+        _check_stream(config)
     _refuse_ignored(config)
 
 
@@ -110,7 +119,7 @@ _BETWEEN = {
 }
 
 
-def _check_evaluator(config: TrainConfig, text: str) -> None:
+def _check_evaluator(config: TrainConfig, text: str, *, own_model: bool) -> None:
     """Raises if an entry cannot be read or asks for what the run does not have."""
     name, _ = parse_evaluator(text)
     statistics = parse_wanted(name).statistics
@@ -119,7 +128,7 @@ def _check_evaluator(config: TrainConfig, text: str) -> None:
             f"`config.evaluators` needs further evaluations, got {text!r}, which is "
             "what `config.eval_every` is for."
         )
-    if statistics == "batch" and not config.model.batch_norm:
+    if statistics == "batch" and not config.model.batch_norm and not own_model:
         raise ValueError(
             f"`config.evaluators` has {text!r}, which needs batch normalization, and "
             "`config.model.batch_norm=False`. Leave `@batch` out."

@@ -79,6 +79,12 @@ def test_examples_and_labels_of_other_kinds_need_no_classes():
         data.Dataset("numbers", both, both, ("cat",))
 
 
+def test_labels_that_jax_would_cut_off_are_refused():
+    part = data.ImageSet(np.ones((4, 7), np.float32), np.zeros(4, np.int64))
+    with pytest.raises(ValueError, match=r"of int32, float32.*got int64, which JAX"):
+        data.Dataset("numbers", part, part)
+
+
 def test_labels_must_be_int32():
     wide = part()._replace(labels=np.zeros(4, np.int64))
     with pytest.raises(ValueError, match=r"int32 `labels`.*int64 of shape \(4,\)"):

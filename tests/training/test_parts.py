@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -142,6 +143,11 @@ class Growing(Net):
         return super().__call__(images)
 
 
+class Pictured(Net):
+    def features(self, images):
+        return images
+
+
 class Named(Net):
     def __init__(self, rngs):
         super().__init__(rngs)
@@ -181,6 +187,22 @@ BAD = {
         dict(evaluate=lambda outputs, labels: {"p": outputs["point"]}),
         r"`evaluate` to give one number per example.*'p' of shape \(8, 2\)",
     ),
+    "another objective": (
+        dict(evaluate=lambda outputs, labels: {"loss": outputs["dropped"]}),
+        "'loss' among what `evaluate` gives, which means something else",
+    ),
+    "a word of the log": (
+        dict(evaluate=lambda outputs, labels: {"step": outputs["dropped"]}),
+        "'step' among what `evaluate` gives",
+    ),
+    "one name for two": (
+        dict(evaluate=lambda outputs, labels: {"dropped": outputs["dropped"]}),
+        "'dropped' in what `loss` gives and in what `evaluate` gives",
+    ),
+    "features of images": (
+        dict(make_model=lambda: Pictured(nnx.Rngs(0))),
+        r"`features\(images\)` of a model to give .* of shape \(batch, features\)",
+    ),
     "a name that is taken": (
         dict(make_model=lambda: Named(nnx.Rngs(0))),
         "the model has a part of that name",
@@ -207,8 +229,39 @@ def test_a_model_that_makes_variables_when_called_is_told_to_make_them_before():
 
     setup = set_up(config_of(), parts=parts)
     state = setup.program.template
-    with pytest.raises(TypeError, match=r"made or dropped last\. Make them in"):
+    with pytest.raises(ValueError, match=r"changed last float32\[8, 8, 8, 1\]"):
         jax.eval_shape(setup.program.train, state, *setup.feed.take(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"optim.clip_norm": 1.0}, r"clip_norm=1\.0` has no effect with an optimizer"),
+        ({"optim.l2": 1.0}, r"l2=1\.0` has no layer to act on"),
+    ],
+)
+def test_fields_without_effect_on_ones_own_parts_are_refused(fields, told):
+    class Bare(nnx.Module):
+        def __init__(self):
+            self.kernel = nnx.Param(jnp.ones((64, 3)))
+
+        def __call__(self, images):
+            return images.reshape(len(images), -1) @ self.kernel[...]
+
+    parts = training.Parts(make_model=Bare, optimizer=optax.sgd(0.1))
+    with pytest.raises(ValueError, match=told):
+        set_up(config_of(fields), parts=parts)
+
+
+def test_a_run_goes_on_with_the_parts_it_was_begun_with(finished):
+    _, folder = finished
+    fewer = lambda config, images: dataclasses.replace(  # noqa: E731
+        get_parts(config, images), optimizer=None
+    )
+    with pytest.raises(
+        ValueError, match=r"begun with .*optimizer.*: optimizer differs"
+    ):
+        training.train(own(), folder, parts=fewer)
 
 
 @pytest.mark.usefixtures("as_a_user")
