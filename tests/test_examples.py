@@ -20,6 +20,7 @@ SMALL = (
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_a_user")  # a batch of any size is no int
 @pytest.mark.parametrize("path", EXAMPLES, ids=[path.stem for path in EXAMPLES])
 def test_an_example_trains_by_its_own_command(path, tmp_path):
     (command,) = re.findall(
