@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 
 from hypersphere.training import _build, _mesh
 from hypersphere.training._cadence import Evaluator
+from hypersphere.training._check_parts import check_parts
 from hypersphere.training._config import TrainConfig
 from hypersphere.training._durations import parse_evaluator, resolve
 from hypersphere.training._evaluators import parse_wanted
@@ -16,7 +17,6 @@ from hypersphere.training._parts import (
     Images,
     MakeParts,
     Parts,
-    check_parts,
     made,
     told,
 )
