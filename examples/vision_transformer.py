@@ -57,7 +57,7 @@ class VisionTransformer(nnx.Module):
     def features(self, images: jax.Array) -> jax.Array:
         """What the head sees."""
         x = self.embed(images)
-        x = x.reshape(x.shape[0], -1, x.shape[-1]) + self.position[...]
+        x = x.reshape(x.shape[0], -1, x.shape[-1]) + self.position[...][None]
         for block in self.blocks:
             x = block(x)
         return self.norm(x).mean(1)

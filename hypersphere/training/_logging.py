@@ -81,10 +81,18 @@ class Reporter:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
         for sink in self._sinks:
-            sink.close()
+            try:
+                sink.close()
+            except OSError as error:
+                if kind is None and self._must_write:
+                    raise OSError(
+                        f"The log could not be written to its end ({error}). Make room "
+                        "and start it again."
+                    ) from error
+                self.say(f"The log could not be written to its end ({error}).")
 
     def say(self, line: str) -> None:
         """Shows one line."""

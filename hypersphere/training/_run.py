@@ -113,7 +113,8 @@ class Run:
             if self._sign.is_up():
                 return {}
         parts = jax.device_get(sums)
-        total = {name: sum(float(part[name]) for part in parts) for name in parts[0]}
+        told = sorted(parts[0], key=lambda name: (name != "loss", name))
+        total = {name: sum(float(part[name]) for part in parts) for name in told}
         examples = total.pop("examples")
         return {name: value / examples for name, value in total.items()}
 

@@ -112,6 +112,29 @@ def test_a_full_disk_ends_the_run_or_is_told(tmp_path, capsys, must_write):
             assert "No space left" in told
 
 
+class FullAtLast(Full):
+    """A place that has no room for what it still holds when it is closed."""
+
+    def close(self):
+        self.write()
+
+
+def test_a_log_that_cannot_be_closed_does_not_hide_what_ended_the_run(tmp_path, capsys):
+    def close(report):
+        for sink in report._sinks:
+            sink.close()
+        report._sinks = [FullAtLast()]
+
+    with pytest.raises(ValueError, match="diverged"):
+        with reporter(tmp_path, must_write=True) as report:
+            close(report)
+            raise ValueError("diverged")
+    assert "log could not be written to its end" in capsys.readouterr().out
+    with pytest.raises(OSError, match=r"to its end .*No space left.*Make room"):
+        with reporter(tmp_path, must_write=True) as report:
+            close(report)
+
+
 def test_a_missing_wandb_is_one_clear_message(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(
