@@ -57,7 +57,7 @@ test-oldest: .venv-oldest/.installed
 # The training program compiled for machines that are not here.
 test-aot: .venv-aot/.installed
 	.venv-aot/bin/python -c "import libtpu"  # without which they would be skipped
-	.venv-aot/bin/python -m pytest -q -p no:randomly -m aot tests/aot
+	.venv-aot/bin/python -m pytest -q -n $(WORKERS) -p no:randomly -m aot tests/aot
 
 # The package alone, without any extra: it imports, and its layers and losses run.
 bare: .venv-bare/.installed

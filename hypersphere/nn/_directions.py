@@ -1,7 +1,6 @@
 """Which parameters are directions: filters whose length changes no answer."""
 
 import functools
-from typing import Any
 
 from flax import nnx
 
@@ -40,13 +39,8 @@ def directions(model: nnx.Module) -> dict[str, nnx.Param]:
     known = {
         id(functools.reduce(getattr, name.split("."), module))
         for _, module in nnx.iter_modules(model)
-        for name in of_layer(module)
+        for name in getattr(module, "directions", ())
     }
     return {
         dotted(path): node for path, node in nnx.iter_graph(model) if id(node) in known
     }
-
-
-def of_layer(layer: Any) -> tuple[str, ...]:
-    """The names of a layer's own directions."""
-    return tuple(getattr(layer, "directions", ()))

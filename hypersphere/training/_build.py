@@ -38,13 +38,13 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
     optimizer, schedule = own.optimizer, own.schedule
     if optimizer is not None:
         _refuse_without_effect(config.optim)
-    if optimizer is None:
+    else:
         model = nnx.eval_shape(make)
         optimizer = _optim.make_optimizer(config.optim, config.steps, model)
         schedule = schedule or make_schedule(config.optim, config.steps)
     return Whole(
         make_model=make,
-        loss=own.loss or make_loss(config.loss),
+        loss=make_loss(config.loss) if own.loss is None else own.loss,
         optimizer=optimizer,
         schedule=schedule,
         evaluate=own.evaluate or functools.partial(accuracy, images.num_classes),

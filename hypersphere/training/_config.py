@@ -270,9 +270,10 @@ class TrainConfig:
             they are.
         checkpoint_every: Duration between checkpoints.
         keep: Checkpoints that are kept, the newest ones.
-        keep_best: Checkpoints that are kept besides, those of the best test accuracy.
-        patience: Evaluations without a better test accuracy after which training ends;
-            0 for never.
+        keep_best: Checkpoints that are kept besides, those of the best test accuracy,
+            or of the lowest test loss where there is no accuracy.
+        patience: Evaluations without a better one after which training ends; 0 for
+            never.
         init_from: Folder of a run to start from; empty for fresh parameters.
         init_fresh: Patterns of parameters that start afresh all the same.
         max_steps_per_call: Steps that one call of the compiled program makes at most,

@@ -43,9 +43,10 @@ def export(
               (batch, classes), the largest for the predicted class; a model of one's
               own takes the examples of its set and gives what it returns. Read by
               `jax.export.deserialize(content).call(images)`, with JAX alone.
-            - `weights.safetensors`: every parameter and running average by its dotted
-              path, such as `head.kernel`.
-            - `model.json`: `image_shape`, `class_names`, `platforms` and the config.
+            - `weights.safetensors`: every parameter, running average and other variable
+              by its dotted path, such as `head.kernel`.
+            - `model.json`: `image_shape` and `dtype` of an example, `class_names`,
+              `platforms` and the config.
 
         best: Whether to take the checkpoint of the best test accuracy, as `load` does.
         parts: What `train` was given as `parts`.
@@ -83,6 +84,7 @@ def export(
     }
     told = {
         "image_shape": images.image_shape,
+        "dtype": images.dtype,
         "class_names": _class_names(Path(workdir), images.num_classes),
         "platforms": PLATFORMS,
         "config": json.loads(to_json(config)),

@@ -1,6 +1,9 @@
 """How far a run has come, besides its arrays."""
 
 import dataclasses
+import math
+import sys
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass
@@ -28,3 +31,12 @@ class Progress:
     best: float | None = None
     since_best: int = 0
     evaluated: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def score(values: Mapping[str, float]) -> float:
+    """What is highest at the best checkpoint: the accuracy, or else minus the loss.
+
+    A loss that is not finite is worse than any other.
+    """
+    found = values.get("accuracy", -values["loss"])
+    return found if math.isfinite(found) else -sys.float_info.max

@@ -24,7 +24,7 @@ from hypersphere.training._logging import Reporter, make_console
 from hypersphere.training._meter import Meter, memory_gib
 from hypersphere.training._profile import Profile
 from hypersphere.training._program import Program
-from hypersphere.training._progress import Progress
+from hypersphere.training._progress import Progress, score
 from hypersphere.training._step import TrainState
 from hypersphere.training._stop import StoppedError, StopSign
 
@@ -396,8 +396,3 @@ class Run:
 
     def _seconds(self) -> float:
         return self._progress.seconds + time.perf_counter() - self._clock
-
-
-def score(values: dict[str, float]) -> float:
-    """What is highest at the best checkpoint: the accuracy, or else minus the loss."""
-    return values.get("accuracy", -values["loss"])

@@ -12,6 +12,7 @@ from flax import nnx
 from hypersphere import data, training
 from hypersphere.training import _loop, _run
 from hypersphere.training._checkpoint import Checkpoints
+from hypersphere.training._progress import score
 from hypersphere.training._step import Task
 from tests.training.small import after, arrays, config_of, set_up
 
@@ -90,6 +91,12 @@ def test_what_is_told_is_what_the_parts_give_and_no_accuracy(finished):
     # Without an accuracy the loss says which checkpoint is the best.
     assert Checkpoints(folder, read_only=True).best_step() == 6
     assert set(run.last_test) == {"loss", "dropped", "trains", "norm"}
+
+
+def test_a_loss_that_is_not_finite_is_never_the_best():
+    assert score({"loss": 3.0}) == -3 and score({"loss": 3.0, "accuracy": 0.5}) == 0.5
+    worst = score({"loss": float("nan")})
+    assert worst == score({"loss": float("inf")}) < score({"loss": 1e30})
 
 
 def test_a_loss_learns_and_counts_in_training_alone(finished):
