@@ -1,7 +1,7 @@
 # make train            trains the quickstart
 # make test             lint, types and the fast tests
-# make test-all         these, the slow tests, the oldest supported releases, and the
-#                       compilers of TPUs and GPUs
+# make test-all         these, the slow tests, the examples, the package without extras, the
+#                       oldest supported releases, and the compilers of TPUs and GPUs
 # make train EXTRAS=cuda CONFIG=configs/cifar10_sphere.py WORKDIR=runs/cifar10
 # make test PYTHON=python3.12 WORKERS=8
 
@@ -33,9 +33,9 @@ MEETING := tests/nn tests/linen tests/optim \
 train: $(TRAIN_STAMP)
 	$(BIN)/python train.py --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
-test: lint test-fast bare
+test: lint test-fast
 
-test-all: test test-slow test-oldest test-aot
+test-all: test test-slow bare test-oldest test-aot
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
@@ -43,12 +43,13 @@ lint: .venv/.installed-test
 	$(BIN)/basedpyright
 
 test-fast: .venv/.installed-test
-	$(BIN)/python $(PYTEST) -m "not slow and not aot" --doctest-modules hypersphere tests
+	$(BIN)/python $(PYTEST) -m "not slow and not aot" tests
 
-# And what computes once more, as XLA compiles it for users.
+# And, as XLA compiles for users, the examples of the docstrings and what computes once more.
 test-slow: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m "slow and not aot" tests
-	$(BIN)/python $(PYTEST) -m "not slow" --optimized tests/ops tests/losses
+	$(BIN)/python $(PYTEST) -m "not slow" --optimized --doctest-modules \
+		hypersphere tests/ops tests/losses
 
 # The lower bounds of pyproject.toml, on the oldest Python.
 test-oldest: .venv-oldest/.installed
