@@ -30,11 +30,11 @@ def parse_flags(arguments: list[str]) -> list[str]:
     return parse(arguments)
 
 
-def main(_: list[str]) -> int | str:
+def main(arguments: list[str]) -> int | str:
     """Trains; a user's mistake ends in one line, with --verbosity=1 in a traceback."""
     from hypersphere.training.command import run
 
-    return run(CONFIG.value, flags.FLAGS)
+    return run(CONFIG.value, arguments[1:], flags.FLAGS)
 
 
 if __name__ == "__main__":

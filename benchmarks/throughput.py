@@ -20,7 +20,7 @@ from trainer import NEVER, bare, looped, quiet
 
 from hypersphere import training
 from hypersphere._peaks import peak_flops
-from hypersphere.training import _setup
+from hypersphere.training.run import _setup
 
 
 @dataclasses.dataclass(frozen=True)

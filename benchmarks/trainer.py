@@ -24,8 +24,8 @@ import numpy as np
 from _measure import setting
 
 from hypersphere import training
-from hypersphere.training import _cadence, _run, _setup
-from hypersphere.training._checkpoint import Checkpoints
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.run import _cadence, _run, _setup
 
 ROOT = pathlib.Path(__file__).parents[1]
 NEVER = 10**9

@@ -21,6 +21,7 @@ other losses of these three, and scale=paper, not run yet.
 """
 
 from configs import cifar10_sphere
+from hypersphere import recipes
 from hypersphere.experiments import family
 from hypersphere.training import TrainConfig
 
@@ -28,8 +29,8 @@ from hypersphere.training import TrainConfig
 @family(operator=cifar10_sphere.OPERATORS, loss=("softmax", "w", "ga"))
 def get_config(operator: str, loss: str, scale: str) -> TrainConfig:
     config = cifar10_sphere.get_config(f"operator={operator},scale={scale}")
-    config.loss.name = {"w": "w_softmax", "ga": "ga_softmax"}.get(loss, loss)
-    if loss == "ga":
-        config.loss.margin = 1.5
-        config.loss.label_smoothing = config.loss.floor = 0.0
+    if loss == "w":
+        config.loss.name = "w_softmax"  # as smooth
+    elif loss == "ga":
+        config.loss = recipes.GASoftmax(margin=1.5)
     return config

@@ -19,7 +19,7 @@ averages). The rest not run yet.
 
 from configs import cifar10_sphere
 from hypersphere.experiments import family
-from hypersphere.training import TrainConfig
+from hypersphere.training import Evaluation, TrainConfig
 
 
 @family(
@@ -33,7 +33,10 @@ def get_config(norm: str, batch_size: int, scale: str) -> TrainConfig:
     if scale == "paper":
         config.log_every, config.eval_every = "0.2%", "1%"
         config.checkpoint_every = "5%"
-        config.evaluators = ("test@debiased every 1%", "test@batch every 1%")
+        config.evaluators = tuple(
+            Evaluation(source="test", statistics=statistics, every="1%")
+            for statistics in ("debiased", "batch")
+        )
     config.model.sphere_norm = norm in ("sphere", "both")
     if norm == "sphere":
         cifar10_sphere.without_batch_norm(config)

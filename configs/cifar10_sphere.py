@@ -29,7 +29,7 @@ Reached: at scale=small on CIFAR-10 (JPEG), by debiased averages after the last 
 """
 
 from hypersphere.experiments import family
-from hypersphere.training import TrainConfig
+from hypersphere.training import Evaluation, TrainConfig
 
 OPERATORS = ("plain", "cosine", "linear", "sigmoid", "learnable_sigmoid")
 
@@ -42,7 +42,10 @@ def get_config(operator: str, scale: str) -> TrainConfig:
         log_every=100,
         eval_every=500,
         checkpoint_every=2_000,
-        evaluators=("test@debiased every 500", "test@batch every 500"),
+        evaluators=tuple(
+            Evaluation(source="test", statistics=statistics, every=500)
+            for statistics in ("debiased", "batch")
+        ),
     )
     config.data.source = "tfds:cifar10"
     config.data.flip = True
@@ -71,10 +74,10 @@ def shrink(config: TrainConfig) -> None:
     config.log_every = "2.5%"
     config.eval_every = config.checkpoint_every = "100%"
     config.evaluators = tuple(
-        f"test{statistics}{images} every {duration}"
-        for statistics in ("", "@debiased", "@batch")
-        for images, duration in ((" of 2000", "5%"), ("", "100%"))
-        if statistics or images
+        Evaluation(source="test", statistics=statistics, most=most, every=every)
+        for statistics in ("running", "debiased", "batch")
+        for most, every in ((2_000, "5%"), (0, "100%"))
+        if statistics != "running" or most
     )
     config.data.image_size = 16
     config.model.width = 1 / 8
@@ -83,4 +86,6 @@ def shrink(config: TrainConfig) -> None:
 def without_batch_norm(config: TrainConfig) -> None:
     """Leaves batch normalization out, and the evaluations that are about it."""
     config.model.batch_norm = config.model.norm_features = False
-    config.evaluators = tuple(text for text in config.evaluators if "@" not in text)
+    config.evaluators = tuple(
+        each for each in config.evaluators if each.statistics == "running"
+    )

@@ -33,6 +33,8 @@ def get_config(loss: str, scale: str) -> TrainConfig:
     config.model.similarity = "linear"
     config.model.feature_dim = 2
     config.model.momentum = 0.9
-    config.loss.name, config.loss.margin = loss, 1.5
+    config.loss.name = loss
+    if loss == "ga_softmax":
+        config.loss.margin = 1.5
     config.optim.learning_rate, config.optim.schedule = 3e-3, "cosine"
     return config

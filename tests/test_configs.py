@@ -8,9 +8,7 @@ from flax import nnx
 
 from hypersphere import training
 from hypersphere.experiments import Family
-from hypersphere.training import _validate
-from hypersphere.training._build import make_model
-from hypersphere.training._durations import resolve
+from hypersphere.training.settings import check, resolve
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -63,7 +61,7 @@ def test_parameters_that_a_docstring_mentions_exist(name):
 )
 def test_every_combination_is_a_run_that_makes_sense(name, parameters):
     config = get_config(name, parameters)
-    _validate.check(config)
+    check(config)
     assert training.from_json(training.to_json(config)) == config
 
 
@@ -113,8 +111,9 @@ def test_the_schedules_are_those_of_the_paper_and_of_later_code():
 def test_the_wide_resnet_has_the_published_number_of_weights():
     for operator in ("linear", "plain"):
         config = get_config("cifar10plus_sphere_resnet32", f"operator={operator}")
+        images = training.Images("", (32, 32, 3), 10, 50_000)
         model = nnx.eval_shape(
-            lambda: make_model(config, image_shape=(32, 32, 3), num_classes=10)  # noqa: B023
+            lambda: config.model.make(config, images)  # noqa: B023
         )
         leaves = nnx.to_flat_state(nnx.state(model, nnx.Param))
         sizes = {path: math.prod(leaf.shape) for path, leaf in leaves}

@@ -30,7 +30,20 @@ ALLOWED = {
     "__init__": {"ops", "nn", "linen", "losses", "regularizers", "optim", "models"},
 }
 ALLOWED["training"] = set(ALLOWED) - {"linen"}
+ALLOWED["recipes"] = {"_select", "ops", "nn", "losses", "models", "optim", "training"}
 ALLOWED["experiments"] = {"_files", "training", "viz"}
+
+# The rooms of the training program, and what each may import of the others.
+ROOMS = {
+    "settings": set(),
+    "machine": {"settings"},
+    "checkpoints": {"machine"},
+    "compute": {"settings", "machine"},
+    "run": {"settings", "machine", "checkpoints", "compute"},
+}
+
+# The one file of the training program that looks recipes up, when it is asked to.
+LOOKS_UP = "training/settings/_recipe.py"
 
 # What these import of other distributions; the rest of the packages are extras.
 CORE = {"jax", "numpy", "jaxtyping"}
@@ -74,6 +87,19 @@ def imports(source):
                 yield f"{module}.{alias.name}", node not in later
 
 
+def misplaced(path, package, target, below):
+    """What a room of the training program, or a recipe, may not import of it."""
+    if target != "training" or len(below) < 2:
+        return []
+    of = below[1]
+    if package == "recipes" and of != "settings":
+        return [f"{path}: recipes imports training.{of}"]
+    room = pathlib.PurePath(path).parts[1]
+    if package == "training" and room in ROOMS and of not in ROOMS[room] | {room}:
+        return [f"{path}: the room {room} imports {of}"]
+    return []
+
+
 def violations(path, source):
     """What a file of the package, named from its root, may not import."""
     package = pathlib.PurePath(path).parts[0].removesuffix(".py")
@@ -86,6 +112,9 @@ def violations(path, source):
             found.append(f"{path}: the import of {module} is relative")
         elif top == "hypersphere":
             target = below[0] if below and below[0] in ALLOWED else "__init__"
+            if target == "recipes" and path == LOOKS_UP and not at_once:
+                continue
+            found += misplaced(path, package, target, below)
             if target not in ALLOWED[package] | {package}:
                 found.append(f"{path}: {package} imports {target}")
             elif target != package and len(below) > 2 and below[1].startswith("_"):
@@ -115,7 +144,9 @@ def test_imports_point_down(path):
 def test_the_allowed_arrows_form_no_circle():
     order = list(graphlib.TopologicalSorter(ALLOWED).static_order())
     assert order.index("ops") < order.index("nn") < order.index("models")
-    assert order[-2:] == ["training", "experiments"]
+    assert order.index("training") < order.index("recipes")
+    assert set(order[-2:]) == {"recipes", "experiments"}
+    assert list(graphlib.TopologicalSorter(ROOMS).static_order())[-1] == "run"
     assert not ALLOWED["losses"] & {"nn", "linen"}
     assert not ALLOWED["nn"] & {"losses", "linen"}
 
@@ -139,6 +170,21 @@ PLANTED = {
     ("data/_x.py", "from hypersphere.models import SphereNet"): "data imports models",
     ("viz/_x.py", "import hypersphere.training as t"): "viz imports training",
     ("training/_x.py", "from hypersphere.data._tar import f"): "is private to data",
+    ("training/run/_x.py", "from hypersphere import recipes"): (
+        "training imports recipes"
+    ),
+    ("training/settings/_recipe.py", "from hypersphere import recipes"): (
+        "training imports recipes"
+    ),
+    ("training/compute/_x.py", "import hypersphere.training.run._loop"): (
+        "the room compute imports run"
+    ),
+    ("training/machine/_x.py", "from hypersphere.training import train"): (
+        "the room machine imports train"
+    ),
+    ("recipes/_x.py", "from hypersphere.training.compute import Task"): (
+        "recipes imports training.compute"
+    ),
     ("__init__.py", "from hypersphere import training"): "__init__ imports training",
     ("nn/_x.py", "from . import _conv"): "the import of ..*_conv is relative",
     ("nn/_x.py", "from ..ops import unit"): "is relative",

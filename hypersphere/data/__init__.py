@@ -25,6 +25,10 @@ from hypersphere.data._records import (
     Records as Records,
     RecordSet as RecordSet,
 )
+from hypersphere.data._sources import (
+    is_streamed as is_streamed,
+    streamed_forms as streamed_forms,
+)
 from hypersphere.data._stream import (
     Batch as Batch,
     batch_at as batch_at,

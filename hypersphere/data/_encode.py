@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from hypersphere.data._cifar import load_cifar
 from hypersphere.data._dataset import ImageSet
-from hypersphere.data._idx import load_idx
 from hypersphere.data._images import _in_mode
 from hypersphere.data._open import open_records
 from hypersphere.data._records import Record, Records, RecordSet
+from hypersphere.data._sources import Reading, find
 
 Shape = tuple[int | None, int | None, int]
 
@@ -94,18 +93,13 @@ class PixelRecords:
 
 def open_source(source: str, options: Options) -> tuple[RecordSet, Shape]:
     """The images, and their height, width (None if they vary) and channels."""
-    kind, _, path = source.partition(":")
-    if not path or kind not in ("cifar", "idx", "folder", "tar"):
-        raise ValueError(
-            "`prepare` needs a source `cifar:PATH`, `idx:PATH`, `folder:PATH` or "
-            f"`tar:PATH`, got `{source}`."
-        )
-    if kind in ("folder", "tar"):
+    row, path = find(source, "prepare", lambda row: row.is_prepared)
+    if row.open is not None:
         opened = open_records(
             source, test_fraction=options.test_fraction, seed=options.seed
         )
         return opened, (None, None, 1 if _is_gray(opened) else 3)
-    dataset = load_cifar(path) if kind == "cifar" else load_idx(path)
+    dataset = row.load(path, Reading(seed=options.seed))
     train = PixelRecords(dataset.train, "train")
     test = PixelRecords(dataset.test, "test")
     height, width, channels = dataset.image_shape

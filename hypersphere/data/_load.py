@@ -1,12 +1,13 @@
 """From one string to a data set in memory."""
 
-from hypersphere.data._cifar import load_cifar
 from hypersphere.data._dataset import Dataset, ImageSet
-from hypersphere.data._idx import load_idx
 from hypersphere.data._memory import check_memory
-from hypersphere.data._mnist5k import load_mnist5k
-from hypersphere.data._synthetic import load_synthetic
-from hypersphere.data._whole import load_records
+from hypersphere.data._sources import (
+    Reading,
+    check_reading,
+    find,
+    naming_what_is_missing,
+)
 
 
 def load(
@@ -61,67 +62,13 @@ def load(
         >>> data.load("synthetic:8x8x3,classes=2,examples=50").test.images.shape
         (10, 8, 8, 3)
     """
-    _check_options(image_size, test_fraction, seed)
-    try:
-        dataset = _read(source, data_dir, image_size, test_fraction, seed)
-        return _resized(dataset, image_size)
-    except ModuleNotFoundError as error:
-        if error.name not in ("PIL", "tensorflow_datasets"):
-            raise
-        raise ModuleNotFoundError(
-            f"`load({source!r})` needs the package `{error.name}`, which is not "
-            "installed. `pip install 'hypersphere-jax[train]'` brings it.",
-            name=error.name,
-        ) from error
-
-
-def _read(
-    source: str, data_dir: str, image_size: int, test_fraction: float, seed: int
-) -> Dataset:
-    """Calls the reader that the source names; Pillow and TFDS are optional."""
-    match source.partition(":"):
-        case ("mnist5k", "", ""):
-            return load_mnist5k()
-        case ("tfds", ":", name) if name:
-            from hypersphere.data._tfds import load_tfds
-
-            return load_tfds(name, data_dir=data_dir, image_size=image_size)
-        case ("folder", ":", path) if path:
-            from hypersphere.data._folder import load_folder
-
-            return load_folder(
-                path, image_size=image_size, test_fraction=test_fraction, seed=seed
-            )
-        case ("tar", ":", path) if path:
-            from hypersphere.data._tar import open_tar
-
-            return load_records(open_tar(path), gray=False, image_size=image_size)
-        case ("idx", ":", path) if path:
-            return load_idx(path)
-        case ("cifar", ":", path) if path:
-            return load_cifar(path)
-        case ("synthetic", ":", spec):
-            return load_synthetic(spec, seed=seed)
-    raise ValueError(
-        "`load` needs `source` to be one of `mnist5k`, `tfds:NAME`, `folder:PATH`, "
-        "`tar:PATH`, `idx:PATH`, `cifar:PATH` or "
-        f"`synthetic:HxWxC,classes=K,examples=N`, got `source={source!r}`."
+    reading = Reading(
+        data_dir=data_dir, image_size=image_size, test_fraction=test_fraction, seed=seed
     )
-
-
-def _check_options(image_size: int, test_fraction: float, seed: int) -> None:
-    if image_size < 0:
-        raise ValueError(
-            "`load` needs `image_size >= 0` pixels (0 keeps the size), got "
-            f"`image_size={image_size}`."
-        )
-    if not 0 < test_fraction < 1:
-        raise ValueError(
-            "`load` needs `0 < test_fraction < 1`, got "
-            f"`test_fraction={test_fraction!r}`."
-        )
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"`load` needs `0 <= seed < 2**64`, got `seed={seed}`.")
+    check_reading(reading, "load")
+    row, rest = find(source, "load")
+    with naming_what_is_missing(f"load({source!r})"):
+        return _resized(row.load(rest, reading), image_size)
 
 
 def _resized(dataset: Dataset, image_size: int) -> Dataset:

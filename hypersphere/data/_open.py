@@ -1,6 +1,12 @@
 """From one string to a set whose images stay encoded until they are needed."""
 
 from hypersphere.data._records import RecordSet
+from hypersphere.data._sources import (
+    Reading,
+    check_reading,
+    find,
+    naming_what_is_missing,
+)
 
 
 def open_records(
@@ -46,53 +52,18 @@ def open_records(
         ...     len(opened.train), len(opened.test), opened.train[0]
         (2, 1, Record(content=b'an image', label=0))
     """
-    _check_options(test_fraction, seed)
-    try:
-        opened = _open(source, data_dir, test_fraction, seed)
-    except ModuleNotFoundError as error:
-        if error.name not in ("PIL", "tensorflow_datasets"):
-            raise
-        raise ModuleNotFoundError(
-            f"`open_records({source!r})` needs the package `{error.name}`, which is "
-            "not installed. `pip install 'hypersphere-jax[train]'` brings it.",
-            name=error.name,
-        ) from error
+    reading = Reading(data_dir=data_dir, test_fraction=test_fraction, seed=seed)
+    check_reading(reading, "open_records")
+    row, rest = find(
+        source,
+        "open_records",
+        lambda row: row.open,
+        ", which are read image by image (`load` loads the others whole)",
+    )
+    with naming_what_is_missing(f"open_records({source!r})"):
+        opened = row.open(rest, reading)
     _check_parts(opened)
     return opened
-
-
-def _open(source: str, data_dir: str, test_fraction: float, seed: int) -> RecordSet:
-    """Calls the reader that the source names; what they import is optional."""
-    match source.partition(":"):
-        case ("tfds", ":", name) if name:
-            from hypersphere.data._tfds import open_tfds
-
-            return open_tfds(name, data_dir=data_dir)
-        case ("folder", ":", path) if path:
-            from hypersphere.data._folder import open_folder
-
-            return open_folder(path, test_fraction=test_fraction, seed=seed)
-        case ("tar", ":", path) if path:
-            from hypersphere.data._tar import open_tar
-
-            return open_tar(path)
-    raise ValueError(
-        "`open_records` needs `source` to be one of `tfds:NAME`, `folder:PATH` or "
-        f"`tar:PATH`, which are read image by image, got `source={source!r}`. The "
-        "other sources are loaded whole, with `load`."
-    )
-
-
-def _check_options(test_fraction: float, seed: int) -> None:
-    if not 0 < test_fraction < 1:
-        raise ValueError(
-            "`open_records` needs `0 < test_fraction < 1`, got "
-            f"`test_fraction={test_fraction!r}`."
-        )
-    if not 0 <= seed < 2**64:
-        raise ValueError(
-            f"`open_records` needs `0 <= seed < 2**64`, got `seed={seed}`."
-        )
 
 
 def _check_parts(opened: RecordSet) -> None:

@@ -3,8 +3,31 @@
 Needs the extra `[train]`.
 """
 
-from hypersphere.training._cache import use_compilation_cache as use_compilation_cache
-from hypersphere.training._config import (
+from hypersphere.training._dry_run import dry_run as dry_run
+from hypersphere.training._export import export as export
+from hypersphere.training.compute._parts import (
+    Images as Images,
+    Parts as Parts,
+    hooks as hooks,
+    own_of as own_of,
+)
+from hypersphere.training.machine._cache import (
+    use_compilation_cache as use_compilation_cache,
+)
+from hypersphere.training.machine._distributed import join as join
+from hypersphere.training.machine._stop import (
+    RESUME_STATUS as RESUME_STATUS,
+    StoppedError as StoppedError,
+)
+from hypersphere.training.run._guard import DivergedError as DivergedError
+from hypersphere.training.run._load import Loaded as Loaded, load as load
+from hypersphere.training.run._loop import train as train
+from hypersphere.training.run._workdir import (
+    FREE_TO_CHANGE as FREE_TO_CHANGE,
+    BusyError as BusyError,
+    differences as differences,
+)
+from hypersphere.training.settings._config import (
     DataConfig as DataConfig,
     GuardConfig as GuardConfig,
     LossConfig as LossConfig,
@@ -13,31 +36,11 @@ from hypersphere.training._config import (
     OptimConfig as OptimConfig,
     TrainConfig as TrainConfig,
 )
-from hypersphere.training._config_text import (
+from hypersphere.training.settings._durations import Duration as Duration
+from hypersphere.training.settings._evaluation import Evaluation as Evaluation
+from hypersphere.training.settings._text import (
     check_command_line as check_command_line,
     describe as describe,
     from_json as from_json,
     to_json as to_json,
-)
-from hypersphere.training._distributed import join as join
-from hypersphere.training._dry_run import dry_run as dry_run
-from hypersphere.training._durations import Duration as Duration
-from hypersphere.training._export import export as export
-from hypersphere.training._guard import DivergedError as DivergedError
-from hypersphere.training._load import Loaded as Loaded, load as load
-from hypersphere.training._loop import train as train
-from hypersphere.training._parts import (
-    Images as Images,
-    Parts as Parts,
-    hooks as hooks,
-    own_of as own_of,
-)
-from hypersphere.training._stop import (
-    RESUME_STATUS as RESUME_STATUS,
-    StoppedError as StoppedError,
-)
-from hypersphere.training._workdir import (
-    FREE_TO_CHANGE as FREE_TO_CHANGE,
-    BusyError as BusyError,
-    differences as differences,
 )

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from hypersphere.training._export import export
-from hypersphere.training._parts import own_of
+from hypersphere.training.compute._parts import own_of
 
 
 def main() -> None:

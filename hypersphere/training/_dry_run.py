@@ -10,13 +10,13 @@ from rich.table import Table
 
 from hypersphere._peaks import peak_flops
 from hypersphere._select import dotted
-from hypersphere.training import _mesh
-from hypersphere.training._config import TrainConfig
-from hypersphere.training._feed import OwnData
-from hypersphere.training._logging import make_console
-from hypersphere.training._parts import Images, MakeParts, Parts
-from hypersphere.training._setup import prepare
-from hypersphere.training._validate import check
+from hypersphere.training.compute._parts import Images, MakeParts, Parts
+from hypersphere.training.machine import _mesh
+from hypersphere.training.run._feed import OwnData
+from hypersphere.training.run._logging import make_console
+from hypersphere.training.run._setup import prepare
+from hypersphere.training.settings._check import check
+from hypersphere.training.settings._config import TrainConfig
 
 _TRIED = 5  # steps that are timed
 

@@ -13,13 +13,13 @@ from flax import nnx
 from hypersphere import data
 from hypersphere._files import write_atomically
 from hypersphere._select import dotted
-from hypersphere.training._build import class_scores
-from hypersphere.training._checkpoint import Checkpoints
-from hypersphere.training._config import TrainConfig
-from hypersphere.training._config_text import to_json
-from hypersphere.training._load import load
-from hypersphere.training._parts import Images, MakeParts, Parts, made
-from hypersphere.training._step import KEPT
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.compute._build import class_scores
+from hypersphere.training.compute._parts import Images, MakeParts, Parts, made
+from hypersphere.training.compute._step import KEPT
+from hypersphere.training.run._load import load
+from hypersphere.training.settings._config import TrainConfig
+from hypersphere.training.settings._text import to_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -7,11 +7,11 @@ import jax
 from rich.table import Table
 
 from hypersphere import aot, data
-from hypersphere.training import _mesh
-from hypersphere.training._config import MeshConfig, TrainConfig
-from hypersphere.training._durations import resolve
-from hypersphere.training._parts import Images, MakeParts, Parts, made
-from hypersphere.training._setup import make_program
+from hypersphere.training.compute._parts import Images, MakeParts, Parts, made
+from hypersphere.training.machine import _mesh
+from hypersphere.training.run._setup import make_program
+from hypersphere.training.settings._config import MeshConfig, TrainConfig
+from hypersphere.training.settings._durations import resolve
 
 # Height and width as published (0: as `config.data.image_size` says), channels,
 # classes, and examples to train on.

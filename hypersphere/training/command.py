@@ -1,23 +1,35 @@
 """What `train.py` does with its flags."""
 
+import ast
+import contextlib
+import copy
+import functools
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from hypersphere.training._cache import use_compilation_cache
-from hypersphere.training._config import TrainConfig
-from hypersphere.training._config_text import check_command_line, describe, to_json
-from hypersphere.training._distributed import join
 from hypersphere.training._dry_run import dry_run
-from hypersphere.training._durations import Duration
-from hypersphere.training._loop import train
-from hypersphere.training._parts import own_of
-from hypersphere.training._setup import resolved
-from hypersphere.training._stop import RESUME_STATUS, StoppedError
+from hypersphere.training.compute._parts import own_of
+from hypersphere.training.machine._cache import use_compilation_cache
+from hypersphere.training.machine._distributed import join
+from hypersphere.training.machine._stop import RESUME_STATUS, StoppedError
+from hypersphere.training.run._loop import train
+from hypersphere.training.run._setup import resolved
+from hypersphere.training.settings._config import TrainConfig
+from hypersphere.training.settings._durations import Duration
+from hypersphere.training.settings._evaluation import Evaluation, Evaluations
+from hypersphere.training.settings._recipe import sections
+from hypersphere.training.settings._text import (
+    check_command_line,
+    describe,
+    known_paths,
+    to_json,
+)
 
 # Other ways to write a flag.
 _ALIASES = {
@@ -25,6 +37,10 @@ _ALIASES = {
     "-config.print": "--print_config",
     "--dry-run": "--dry_run",
 }
+
+Say = Callable[[str], Any]
+
+_FIELD = re.compile(r"--?(?P<no>no)?config\.(?P<path>[^=]+)(?:=(?P<value>.*))?", re.S)
 
 
 class _DurationParser(flags.ArgumentParser):
@@ -37,6 +53,20 @@ class _DurationParser(flags.ArgumentParser):
         return int(text) if text.isdecimal() else text
 
 
+class _EvaluationsParser(flags.ArgumentParser):
+    """A tuple of texts, or one of them."""
+
+    syntactic_help = "an evaluation, or a tuple: ('train every 5 epochs', ...)"
+
+    def parse(self, argument: Any) -> tuple[Evaluation, ...]:
+        entries = argument
+        if isinstance(argument, str):
+            with contextlib.suppress(ValueError, SyntaxError):
+                entries = ast.literal_eval(argument)
+        entries = (entries,) if isinstance(entries, str) else entries
+        return tuple(map(Evaluation.of, entries))
+
+
 def parse(arguments: list[str]) -> list[str]:
     """Parses a command line, after a check that names what a misspelt field is near to.
 
@@ -44,21 +74,51 @@ def parse(arguments: list[str]) -> list[str]:
         arguments: The words of the command line, the program's name first.
 
     Returns:
-        The words that are no flags.
+        The program's name, and the words that set fields, as `with_overrides` has them.
 
     Raises:
         SystemExit: With one line, if the command line or the config file is wrong.
     """
-    config_flags.register_flag_parser_for_type(Duration, _DurationParser())
-    words = [_ALIASES.get(word, word) for word in arguments]
-    sys.argv[:] = words  # where ml_collections looks for the fields that are set
+    words, fields = divided([_ALIASES.get(word, word) for word in arguments])
     try:
-        check_command_line(words)
-        return flags.FLAGS(words)
+        check_command_line([*words, *fields])
+        sys.argv[:] = words  # where ml_collections looks for the fields that are set
+        name, *others = flags.FLAGS(words)
     except flags.Error as error:
         raise SystemExit(f"train.py: {_told(error)}") from error
     except (ValueError, OSError, TypeError, AttributeError) as error:
         raise SystemExit(f"train.py: {describe(error)}") from error
+    if others:
+        raise SystemExit(f"train.py: {others[0]!r} is no flag. Flags begin with --.")
+    return [name, *fields]
+
+
+def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line, and apart from them those that set fields.
+
+    Args:
+        arguments: The words; a field and its value may be two.
+
+    Returns:
+        Both in their order, of fields and values one word each.
+
+    Example:
+        >>> from hypersphere.training.command import divided
+        >>> divided(["--workdir=x", "--config.steps", "9", "--noconfig.data.flip"])
+        (['--workdir=x'], ['--config.steps=9', '--noconfig.data.flip'])
+    """
+    words, fields, left = [], [], list(arguments)
+    while left:
+        word = left.pop(0)
+        parts = _FIELD.fullmatch(word)
+        if not parts:
+            words.append(word)
+            continue
+        is_whole = parts["value"] is not None or parts["no"]
+        if not is_whole and left and not left[0].startswith("-"):
+            word += "=" + left.pop(0)
+        fields.append(word)
+    return words, fields
 
 
 def _told(error: flags.Error) -> str:
@@ -70,12 +130,20 @@ def _told(error: flags.Error) -> str:
     return str(error)
 
 
-def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+def with_overrides(
+    config: TrainConfig,
+    overrides: Sequence[str],
+    say: Say = lambda line: None,
+) -> TrainConfig:
     """A config with fields set as on the command line of `train.py`.
+
+    Recipes are chosen first, wherever they stand: `--config.loss=ga_softmax` starts
+    that section afresh, `--config.loss.name=ga_softmax` keeps what both have.
 
     Args:
         config: It stays as it is.
         overrides: `--config.FIELD=VALUE`.
+        say: Is called with a line that tells which fields a fresh section has lost.
 
     Returns:
         A new config.
@@ -90,8 +158,55 @@ def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig
         '9 epochs'
     """
     check_command_line(overrides)
-    config_flags.register_flag_parser_for_type(Duration, _DurationParser())
-    words, values = ["", *overrides], flags.FlagValues()
+    config, paths = copy.deepcopy(config), known_paths()
+    found = [_FIELD.fullmatch(word) for word in divided(overrides)[1]]
+    given = [(paths[p["path"]], p["no"], p["value"]) for p in found if p is not None]
+    choices = [(path, name) for path, _, name in given if _is_choice(path)]
+    for path, name in sorted(choices, key=lambda choice: choice[0].count(".")):
+        _choose(config, path, name or "", say)
+    return _with_fields(config, [each for each in given if not _is_choice(each[0])])
+
+
+def _is_choice(path: str) -> bool:
+    return path.removesuffix(".name") in sections()
+
+
+def _choose(config: TrainConfig, path: str, name: str, say: Say) -> None:
+    """Makes a section the recipe of a name; afresh, unless `path` is of its `.name`."""
+    owner, _, field = f".{path.removesuffix('.name')}".rpartition(".")
+    section = _at(config, owner)
+    before = getattr(section, field)
+    if path.endswith(".name"):
+        before.name = name
+        return
+    setattr(section, field, {"name": name})
+    if lost := before.set_fields():
+        say(
+            f"--config.{path}={name} starts that section afresh: "
+            f"{', '.join(f'{path}.{k}={v!r}' for k, v in lost.items())} no longer "
+            f"count. --config.{path}.name={name} keeps what both have."
+        )
+
+
+def _at(config: Any, path: str) -> Any:
+    return functools.reduce(getattr, filter(None, path.split(".")), config)
+
+
+def _with_fields(
+    config: TrainConfig, given: list[tuple[str, str | None, str | None]]
+) -> TrainConfig:
+    """A copy with fields set by words of their types; another recipe's are refused."""
+    words = [""]
+    for path, no, value in given:
+        try:
+            _at(config, path)
+        except AttributeError as error:  # of another recipe than the chosen one
+            raise ValueError(str(error)) from error
+        sign = "" if value is None else f"={value}"
+        words.append(f"--{no or ''}config.{path}{sign}")
+    for kind, parser in _PARSERS.items():
+        config_flags.register_flag_parser_for_type(kind, parser())
+    values = flags.FlagValues()
     config_flags.DEFINE_config_dataclass(
         "config", config, flag_values=values, sys_argv=words
     )
@@ -102,11 +217,18 @@ def with_overrides(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig
     return values.config
 
 
-def run(config: TrainConfig, values: Any) -> int | str:
+_PARSERS: dict[Any, type[flags.ArgumentParser]] = {
+    Duration: _DurationParser,
+    Evaluations: _EvaluationsParser,
+}
+
+
+def run(config: TrainConfig, overrides: Sequence[str], values: Any) -> int | str:
     """Trains a config, or shows what it would be.
 
     Args:
         config: The config.
+        overrides: Fields to set, as `parse` returns them.
         values: The flags of `train.py`.
 
     Returns:
@@ -116,6 +238,7 @@ def run(config: TrainConfig, values: Any) -> int | str:
     if not values["verbosity"].present:  # Orbax tells much at INFO
         logging.set_verbosity(logging.WARNING)
     try:
+        config = with_overrides(config, overrides, lambda line: logging.warning(line))
         _join(values)
         own = own_of(config_flags.get_config_filename(values["config"]))
         if values.print_config:

@@ -103,8 +103,8 @@ def test_tar_is_opened_by_its_own_reader(monkeypatch):
 )
 def test_what_is_not_read_image_by_image_is_refused(source):
     message = (
-        "one of `tfds:NAME`, `folder:PATH` or `tar:PATH`.*"
-        f"got `source='{source}'`.*loaded whole, with `load`"
+        r"one of `tfds:NAME`, `folder:PATH` or `tar:PATH`.*`load` loads the others.*"
+        f"got `source='{source}'`"
     )
     with pytest.raises(ValueError, match=message):
         data.open_records(source)

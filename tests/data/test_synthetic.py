@@ -56,7 +56,10 @@ def test_classes_can_be_learned():
         ("8x8,classes=2,examples=9", "positive integers, got `synthetic:8x8,"),
         ("8x8x3,classes=two,examples=9", "positive integers"),
         ("8x8x0,classes=2,examples=9", "positive integers"),
-        ("", "positive integers, got `synthetic:`"),
+        (
+            "",
+            "one of .*`synthetic:HxWxC,classes=.*, got `source='synthetic:'`",
+        ),
         (
             "8x8x3,classes=9,examples=8",
             "examples >= classes.*`classes=9`.*`examples=8`",

@@ -6,7 +6,7 @@ import pytest
 
 from hypersphere import experiments, training, viz
 from hypersphere.experiments.__main__ import main
-from hypersphere.training import _workdir
+from hypersphere.training.run import _workdir
 
 CONFIG = """
     from hypersphere.experiments import family

@@ -30,7 +30,8 @@ def config_of(similarity):
 
 def losses(config, mesh_sizes, devices):
     from hypersphere import training
-    from hypersphere.training import _mesh, _setup
+    from hypersphere.training.machine import _mesh
+    from hypersphere.training.run import _setup
 
     data, fsdp, model = mesh_sizes
     sizes = training.MeshConfig(data=data, fsdp=fsdp, model=model)

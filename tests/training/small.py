@@ -5,9 +5,9 @@ import numpy as np
 from flax import nnx
 
 from hypersphere import training
-from hypersphere.training import _setup
-from hypersphere.training._checkpoint import Checkpoints
-from hypersphere.training._config_text import to_json
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.run import _setup
+from hypersphere.training.settings._text import to_json
 from tests.helpers import filled
 
 SOURCE = "synthetic:8x8x1,classes=3,examples=48"
@@ -25,6 +25,14 @@ def config_of(changes=(), /, **fields):
         *parents, name = path.split(".")
         setattr(getattr(config, parents[0]) if parents else config, name, value)
     return config
+
+
+def section(name, /, **fields):
+    """A section of a config with some fields set, in any order."""
+    made = getattr(training.TrainConfig(), name)
+    for field, value in fields.items():
+        setattr(made, field, value)
+    return made
 
 
 def lively():

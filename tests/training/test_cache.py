@@ -1,7 +1,7 @@
 import os
 import zlib
 
-from hypersphere.training import _cache
+from hypersphere.training.machine import _cache
 
 
 def test_half_written_entries_are_removed_and_whole_ones_stay(tmp_path):

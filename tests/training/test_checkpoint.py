@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hypersphere.training._checkpoint import Checkpoints, SaveError
+from hypersphere.training.checkpoints._checkpoint import Checkpoints, SaveError
 
 
 def state_at(step):
@@ -324,7 +324,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(small_disk, opened, c
 SAVE_FOR_EVER = """
     import itertools, pathlib, sys
     import jax.numpy as jnp
-    from hypersphere.training._checkpoint import Checkpoints
+    from hypersphere.training.checkpoints._checkpoint import Checkpoints
     checkpoints = Checkpoints(pathlib.Path(sys.argv[1]), keep=2, keep_best=1)
     restored = checkpoints.restore({"x": jnp.zeros(50_000), "step": jnp.int32(0)})
     first = 1 if restored is None else int(restored.state["step"]) + 1
@@ -371,8 +371,8 @@ ON_MESHES = """
     import pathlib, sys
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-    from hypersphere.training._checkpoint import Checkpoints
-    from hypersphere.training._fingerprint import fingerprints
+    from hypersphere.training.checkpoints._checkpoint import Checkpoints
+    from hypersphere.training.checkpoints._fingerprint import fingerprints
 
     def placed(n):
         if n == 1:
@@ -439,7 +439,7 @@ TWO_PROCESSES = """
     import pathlib, sys
     import jax, jax.numpy as jnp, numpy as np
     from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-    from hypersphere.training._checkpoint import Checkpoints
+    from hypersphere.training.checkpoints._checkpoint import Checkpoints
 
     folder, port, index = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)

@@ -3,13 +3,17 @@ import inspect
 
 import pytest
 
-from hypersphere import training
+from hypersphere import recipes, training
+from hypersphere.training.command import with_overrides
+from hypersphere.training.settings import check
 
 
 def test_a_config_survives_json():
     config = training.TrainConfig(steps=7, seed=11)
     config.init_fresh = ("head.*", "norm.*")
-    config.optim.boundaries = (3, 5)
+    config.loss = recipes.GASoftmax(margin=1.5)
+    config.optim.schedule = recipes.Piecewise(boundaries=(3, 5))
+    config.evaluators = ("test@batch of 5 every 2",)
     config.data.source = "folder:a b/ü"
     assert training.from_json(training.to_json(config)) == config
 
@@ -22,19 +26,129 @@ def test_a_config_of_a_run_that_could_have_compared_losses_is_read():
         training.from_json(old.replace("[]", '["softmax"]', 1))
 
 
-def test_every_field_is_described_where_it_is_defined():
-    for kind in (
-        training.TrainConfig,
-        training.DataConfig,
-        training.ModelConfig,
-        training.LossConfig,
-        training.OptimConfig,
-        training.MeshConfig,
-        training.GuardConfig,
-    ):
-        text = inspect.getdoc(kind)
-        for field in dataclasses.fields(kind):
-            assert f"    {field.name}: " in text, f"{kind.__name__}.{field.name}"
+SECTIONS = (
+    training.TrainConfig,
+    training.DataConfig,
+    training.MeshConfig,
+    training.GuardConfig,
+    training.Evaluation,
+)
+RECIPES = [kind for kinds in recipes.FAMILIES.values() for kind in kinds.values()]
+
+
+@pytest.mark.parametrize("kind", [*SECTIONS, *RECIPES], ids=lambda kind: kind.__name__)
+def test_every_field_is_described_where_it_is_defined(kind):
+    text = "\n".join(inspect.cleandoc(base.__doc__ or "") for base in kind.__mro__)
+    for field in dataclasses.fields(kind):
+        assert f"    {field.name}: " in text, f"{kind.__name__}.{field.name}"
+
+
+def test_a_recipe_has_the_fields_of_its_name_and_no_other():
+    config = training.TrainConfig()
+    assert not hasattr(config.loss, "margin")
+    with pytest.raises(AttributeError, match=r"a field of ga_softmax and a_softmax"):
+        config.loss.margin  # noqa: B018
+    config.loss = recipes.GASoftmax(margin=1.5)
+    assert (config.loss.name, config.loss.margin) == ("ga_softmax", 1.5)
+    with pytest.raises(TypeError, match=r"needs one of recipes\.Softmax\(\)"):
+        config.loss = recipes.SGD()
+
+
+def test_the_order_of_a_name_and_its_fields_does_not_matter():
+    config = training.TrainConfig()
+    config.loss.label_smoothing = 0.1
+    config.loss.margin, config.loss.similarity = 1.5, "cosine"
+    config.loss.name = "w_softmax"
+    assert config.loss.similarity == "cosine" and config.loss.label_smoothing == 0.1
+    config.loss.name = "ga_softmax"
+    assert config.loss.margin == 1.5
+    told = r"loss\.label_smoothing=0\.1` has no effect.*softmax and w_softmax"
+    with pytest.raises(ValueError, match=told):
+        check(config)
+    config.loss.label_smoothing = 0.0  # as if it had not been set
+    check(config)
+
+
+def test_a_schedule_is_set_by_its_name_and_by_the_fields_of_the_optimizer():
+    config = training.TrainConfig()
+    config.optim.final, config.optim.schedule = 0.1, "cosine"
+    assert config.optim.schedule == recipes.Cosine(final=0.1)
+    assert config.optim.final == 0.1
+
+
+OLD = """{
+    "loss": {"name": "w_softmax", "similarity": "", "margin": 4.0, "floor": 0.5},
+    "optim": {
+        "name": "sgd", "schedule": "piecewise", "boundaries": [3], "cooldown": "20%"
+    },
+    "evaluators": ["train every 5"]
+}"""
+
+
+def test_a_config_that_was_stored_with_the_fields_of_all_losses_is_read(caplog):
+    config = training.from_json(OLD)
+    assert config.loss == recipes.WSoftmax(floor=0.5)
+    assert config.optim == recipes.SGD(schedule=recipes.Piecewise(boundaries=(3,)))
+    assert config.evaluators == (training.Evaluation(source="train", every=5),)
+    assert not caplog.records
+    training.from_json(OLD.replace("4.0", "1.5"))
+    assert "margin=1.5` has no effect" in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--config.loss=ga_softmax", "--config.loss.margin=1.5"),
+        ("--config.loss.margin", "1.5", "--config.loss=ga_softmax"),
+        ("--config.loss.margin=1.5", "--config.loss.name=ga_softmax"),
+    ],
+)
+def test_a_command_line_chooses_a_loss_before_its_fields(words):
+    config = with_overrides(training.TrainConfig(), words)
+    assert config.loss == recipes.GASoftmax(margin=1.5)
+
+
+def test_a_section_that_starts_afresh_tells_what_it_has_lost():
+    config, told = training.TrainConfig(), []
+    config.loss.label_smoothing = 0.1
+    kept = with_overrides(config, ["--config.loss.name=w_softmax"], told.append)
+    assert kept.loss.label_smoothing == 0.1 and not told
+    fresh = with_overrides(config, ["--config.loss=w_softmax"], told.append)
+    assert fresh.loss.label_smoothing == 0.0
+    assert "loss.label_smoothing=0.1 no longer" in told[0]
+    assert config.loss == recipes.Softmax(label_smoothing=0.1)
+
+
+def test_a_command_line_sets_sections_inside_of_sections():
+    words = [
+        "--config.optim.schedule.factor=0.5",
+        "--config.optim.boundaries=(3,'50%')",
+        "--config.optim.schedule=piecewise",
+        "--config.optim=sgd",
+        "--config.evaluators=('train every 5', 'test@batch every 2%')",
+        "--noconfig.model.relu",
+    ]
+    config = with_overrides(training.TrainConfig(), words)
+    schedule = recipes.Piecewise(boundaries=(3, "50%"), factor=0.5)
+    assert config.optim == recipes.SGD(schedule=schedule)
+    assert [entry.name for entry in config.evaluators] == ["train", "test@batch"]
+    assert config.model.relu is False
+    one = with_overrides(config, ["--config.evaluators=train every 7"])
+    assert one.evaluators == (training.Evaluation(source="train", every=7),)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--config.loss.margin=2", r"no `margin`: it is a field of ga_softmax and a_s"),
+        ("--config.loss=ga_softmx", r"Did you mean 'ga_softmax'"),
+        ("--config.optim.schedule=cosin", r"Did you mean 'cosine'"),
+        ("--config.steps.x=2", r"no field `config\.steps\.x`"),
+    ],
+)
+def test_a_wrong_choice_is_told(word, message):
+    with pytest.raises(ValueError, match=message):
+        with_overrides(training.TrainConfig(), [word])
 
 
 @pytest.mark.parametrize(
@@ -66,7 +180,7 @@ def test_a_misspelt_field_in_json_is_named():
 
 def test_a_misspelt_field_inside_a_config_file_names_the_nearest():
     with pytest.raises(AttributeError) as misspelt:
-        training.OptimConfig().learning_rat = 1.0
+        recipes.Adam().learning_rat = 1.0
     assert "`config.optim.learning_rate`" in training.describe(misspelt.value)
     with pytest.raises(TypeError) as unknown:
         training.TrainConfig(stpes=3)

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from hypersphere import training, viz
-from hypersphere.training import _loop, _run
-from hypersphere.training._checkpoint import Checkpoints
-from hypersphere.training._evaluators import parse_wanted
-from hypersphere.training._validate import check
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.run import _loop, _run
+from hypersphere.training.settings._check import check
 from tests.helpers import respond
 from tests.training.small import SOURCE, arrays, config_of, fresh, set_up
 
@@ -219,12 +218,20 @@ def test_some_of_the_test_images_are_evenly_spaced(in_three_ways):
     ],
 )
 def test_a_name_says_source_statistics_and_number(name, expected):
-    assert parse_wanted(name) == expected
+    found = training.Evaluation.of(f"{name}  every  3 epochs")
+    assert (found.source, found.statistics, found.most) == expected
+    assert found.name == name and found.every == "3 epochs"
+
+
+@pytest.mark.parametrize("text", ["train", "every 5", "train every ", "train5 epochs"])
+def test_an_evaluation_without_source_or_duration_is_told(text):
+    with pytest.raises(ValueError, match="`NAME every DURATION`"):
+        training.Evaluation.of(text)
 
 
 def test_wrong_statistics_name_the_nearest():
     with pytest.raises(ValueError, match="Did you mean `test@batch`"):
-        parse_wanted("test@bacth")
+        training.Evaluation.of("test@bacth every 2")
 
 
 @pytest.mark.parametrize(

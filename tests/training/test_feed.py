@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from hypersphere import data, training
-from hypersphere.training import _feed, _loop, _mesh
-from hypersphere.training._config import MeshConfig
+from hypersphere.training.machine import _mesh
+from hypersphere.training.run import _feed, _loop
+from hypersphere.training.settings._config import MeshConfig
 from tests.training.small import config_of, set_up
 
 SIZE = 8

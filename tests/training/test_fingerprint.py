@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hypersphere.training._fingerprint import fingerprints, finite
+from hypersphere.training.checkpoints._fingerprint import fingerprints, finite
 
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -78,7 +78,9 @@ def test_one_tree_is_compiled_once():
     leaves = {"a": jnp.ones(5), "b": jnp.ones((2, 7), jnp.int8)}
     fingerprints(leaves)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hypersphere.training._fingerprint._fingerprint", None)
+        patch.setattr(
+            "hypersphere.training.checkpoints._fingerprint._fingerprint", None
+        )
         fingerprints({"a": jnp.zeros(5), "b": jnp.zeros((2, 7), jnp.int8)})
         with pytest.raises(TypeError, match=r"not callable"):  # a new tree is traced
             fingerprints({"c": jnp.zeros(5)})

@@ -4,8 +4,8 @@ import pytest
 from flax import nnx
 
 from hypersphere import training
-from hypersphere.training import _loop
-from hypersphere.training._graft import graft
+from hypersphere.training.checkpoints._graft import graft
+from hypersphere.training.run import _loop
 from tests.training.small import SOURCE, arrays, config_of, leave_run
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hypersphere import training
-from hypersphere.training._guard import Guard, SpikeError
+from hypersphere.training.run._guard import Guard, SpikeError
 
 
 def metrics(losses, grad=None, param=None, skipped=None):

@@ -5,8 +5,8 @@ import types
 import pytest
 
 from hypersphere import training
-from hypersphere.training import _logging, _loop
-from hypersphere.training._logging import Reporter
+from hypersphere.training.run import _logging, _loop
+from hypersphere.training.run._logging import Reporter
 from tests.training.small import config_of
 
 VALUES = {"loss": 0.5, "accuracy": 0.25}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hypersphere import data, training, viz
-from hypersphere.training import _cadence, _loop, _run, _workdir
-from hypersphere.training._checkpoint import Checkpoints
-from hypersphere.training._durations import resolve
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.run import _cadence, _loop, _run, _workdir
+from hypersphere.training.settings._durations import resolve
 from tests.helpers import respond
 from tests.training.small import config_of, fresh, lively, set_up
 
@@ -146,8 +146,8 @@ def test_divergence_names_the_steps_and_keeps_the_last_good_checkpoint(tmp_path)
 def test_bad_input_stops_before_training(tiny, tmp_path, change, error, message):
     field, value = change
     *parents, name = field.split(".")
-    setattr(getattr(tiny, parents[0]) if parents else tiny, name, value)
     with pytest.raises(error, match=message):
+        setattr(getattr(tiny, parents[0]) if parents else tiny, name, value)
         training.train(tiny, tmp_path)
     assert not list(tmp_path.iterdir())  # the corrected command may use the folder
 
@@ -219,7 +219,7 @@ def test_steps_per_call_divide_every_cadence(
 
 
 def test_a_half_written_line_and_repeated_steps_leave_the_log_when_resuming(tmp_path):
-    from hypersphere.training import _logging
+    from hypersphere.training.run import _logging
 
     file = tmp_path / "metrics.jsonl"
     lines = [f'{{"step": {step}, "loss": 1.0}}' for step in (2, 3, 4)]

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec as P
 
 from hypersphere import training
-from hypersphere.training import _mesh
+from hypersphere.training.machine import _mesh
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from hypersphere.training import _meter
+from hypersphere.training.run import _meter
 
 
 class Clock:

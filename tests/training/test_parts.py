@@ -10,10 +10,10 @@ import pytest
 from flax import nnx
 
 from hypersphere import data, training
-from hypersphere.training import _loop, _run
-from hypersphere.training._checkpoint import Checkpoints
-from hypersphere.training._progress import score
-from hypersphere.training._step import Task
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.compute._step import Task
+from hypersphere.training.run import _loop, _run
+from hypersphere.training.run._progress import score
 from tests.training.small import after, arrays, config_of, set_up
 
 

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from hypersphere import models, nn, ops
-from hypersphere.training._config import OptimConfig
-from hypersphere.training._penalty import penalty
+from hypersphere import models, nn, ops, recipes
+from hypersphere.training.compute._penalty import penalty
 from tests.helpers import filled
 
 
@@ -43,7 +42,7 @@ def test_the_penalty_is_orthogonality_on_spheres_and_l2_on_the_rest():
         elif not path.endswith("raw"):
             l2 += np.sum(value**2)
     assert orthogonality > 0 and l2 > 0
-    config = OptimConfig(orthogonality=0.5, l2=0.25)
+    config = recipes.Adam(orthogonality=0.5, l2=0.25)
     np.testing.assert_allclose(
         compiled(model, config), 0.5 * orthogonality + 0.25 * l2, rtol=1e-5
     )
@@ -52,7 +51,7 @@ def test_the_penalty_is_orthogonality_on_spheres_and_l2_on_the_rest():
 def test_the_plain_twin_has_l2_in_place_of_orthogonality():
     model = small(similarity=None)
     everything = sum(np.sum(value**2) for value in flat_params(model).values())
-    config = OptimConfig(orthogonality=1.0, l2=0.25)
+    config = recipes.Adam(orthogonality=1.0, l2=0.25)
     np.testing.assert_allclose(compiled(model, config), 0.25 * everything, rtol=1e-5)
 
 
@@ -62,12 +61,12 @@ def test_the_kernel_inside_a_sphere_norm_counts_once_and_as_a_sphere():
     kernels = {path for path in params if path.endswith("layer.kernel")}
     assert len(kernels) == 4 and set(nn.directions(model)) == kernels
     truth = sum(overlap(params[path]) for path in kernels)
-    ours = compiled(model, OptimConfig(orthogonality=1.0))
+    ours = compiled(model, recipes.Adam(orthogonality=1.0))
     np.testing.assert_allclose(ours, truth, rtol=1e-5)
 
 
 def test_without_weights_there_is_no_penalty():
-    assert penalty(small(), OptimConfig(orthogonality=0.0)) == 0
+    assert penalty(small(), recipes.Adam(orthogonality=0.0)) == 0
 
 
 class Layers(nnx.Module):
@@ -118,7 +117,7 @@ def test_a_layer_of_ones_own_says_which_parameters_are_directions(draw):
     assert list(nn.directions(model)) == ["layers.0.filters"]
     assert list(nn.spherical_layers(model)) == ["layers.0"]
     filters = np.asarray(model.layers[0].filters[...], np.float64)
-    ours = penalty(model, OptimConfig(orthogonality=0.5))
+    ours = penalty(model, recipes.Adam(orthogonality=0.5))
     np.testing.assert_allclose(ours, 0.5 * overlap(filters), rtol=1e-5)
     Mine.directions = ("kernel",)
     with pytest.raises(AttributeError, match="kernel"):
@@ -154,5 +153,5 @@ def test_the_length_of_spherical_filters_does_not_change_what_layers_answer(draw
 def test_the_penalty_is_differentiable_where_filters_are_zero():
     model = filled(lambda: nn.SphereLinear(3, 2, rngs=nnx.Rngs(0)))
     model.kernel[...] = jax.device_put(np.zeros((3, 2), np.float32))
-    gradient = compiled(model, OptimConfig(orthogonality=1.0), jax.grad)
+    gradient = compiled(model, recipes.Adam(orthogonality=1.0), jax.grad)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))

@@ -3,7 +3,12 @@ import os
 import numpy as np
 import pytest
 
-from hypersphere.training._seal import SEAL, check_files, read_seal, write_seal
+from hypersphere.training.checkpoints._seal import (
+    SEAL,
+    check_files,
+    read_seal,
+    write_seal,
+)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hypersphere import losses
-from hypersphere.training._step import _parts
+from hypersphere.training.compute._step import _parts
 from tests.helpers import respond
 from tests.training.small import (
     after,

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hypersphere.training._step_folders import StepFolders
+from hypersphere.training.checkpoints._step_folders import StepFolders
 
 SCORES = st.none() | st.integers(0, 4).map(float) | st.just(float("nan"))
 

@@ -1,7 +1,8 @@
 import pytest
 
-from hypersphere import training
-from hypersphere.training._validate import check, check_cadences
+from hypersphere import recipes, training
+from hypersphere.training.settings._check import check, check_cadences
+from tests.training.small import section
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,7 @@ from hypersphere.training._validate import check, check_cadences
         ("data.std", 0.0, r"`config\.data\.std` must be positive"),
         ("optim.learning_rate", float("nan"), r"learning_rate` must be positive"),
         ("model.momentum", 1.0, r"`config\.model\.momentum` must be in \[0, 1\)"),
-        ("loss.margin", 0.5, r"`config\.loss\.margin` must be at least 1"),
+        ("loss.floor", -0.5, r"`config\.loss\.floor` must be at least 0"),
     ],
 )
 def test_a_number_out_of_range_is_named(field, value, message):
@@ -32,7 +33,7 @@ def test_a_number_out_of_range_is_named(field, value, message):
         (dict(name="ga_softmax", label_smoothing=0.1), {}, "loss.label_smoothing"),
         (dict(name="a_softmax", floor=1e-4), {}, "loss.floor"),
         (dict(anneal=True), {}, "loss.anneal"),
-        (dict(similarity="linear"), {}, "loss.similarity"),
+        (dict(similarity="sigmoid"), {}, "loss.similarity"),
         ({}, dict(norm_features=True, batch_norm=False), "model.norm_features"),
         ({}, dict(name="vgg", norm_features=True), "model.norm_features"),
         ({}, dict(name="resnet", feature_dim=2), "model.feature_dim"),
@@ -44,21 +45,23 @@ def test_a_number_out_of_range_is_named(field, value, message):
 )
 def test_a_field_without_effect_is_refused(loss, model, field):
     config = training.TrainConfig(
-        loss=training.LossConfig(**loss), model=training.ModelConfig(**model)
+        loss=section("loss", **loss), model=section("model", **model)
     )
-    with pytest.raises(ValueError, match=rf"`config\.{field}` has no effect"):
+    with pytest.raises(ValueError, match=rf"`config\.{field}(=.*)?` has no effect"):
         check(config)
 
 
 def test_what_leaves_a_field_without_effect_is_named():
-    model = training.ModelConfig(name="googlenet", shortcut="identity")
+    model = section("model", name="googlenet", shortcut="identity")
     config = training.TrainConfig(model=model)
-    with pytest.raises(ValueError, match=r"with `config\.model\.name='googlenet'`\."):
+    with pytest.raises(
+        ValueError, match=r"with `config\.model\.name='googlenet'`: it is"
+    ):
         check(config)
 
 
 def test_features_of_one_number_are_refused():
-    config = training.TrainConfig(model=training.ModelConfig(feature_dim=1))
+    config = training.TrainConfig(model=recipes.SphereNet(feature_dim=1))
     with pytest.raises(ValueError, match=r"feature_dim` must be at least 2"):
         check(config)
 
@@ -79,7 +82,7 @@ def test_features_of_one_number_are_refused():
         ),
         (
             dict(data=training.DataConfig(stream=True)),
-            r"stream` needs a source that starts with tfds:, folder:, tar:",
+            r"stream` needs a source tfds:NAME, folder:PATH, tar:PATH",
         ),
         (
             dict(data=training.DataConfig(stream=True, source="tar:x")),

@@ -1,0 +1,149 @@
+"""Losses by name."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import optax
+
+from hypersphere import losses, ops
+from hypersphere.training.settings import LossConfig, choose, number, option
+
+Loss = Callable[[Any, Any, Any], Any]
+"""(what the network returned, labels, step) -> one number per example."""
+
+SIMILARITIES: dict[str, Callable[[float], ops.Similarity]] = {
+    "cosine": lambda k: ops.Cosine(),
+    "linear": lambda k: ops.Linear(),
+    "sigmoid": ops.Sigmoid,
+}
+"""Softness -> what makes logits of a head's cosines."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Smoothed(LossConfig):
+    """What losses without a margin share.
+
+    Args:
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
+        floor: What is added to each probability, at least 0.
+    """
+
+    label_smoothing: float = number(0.0, 0, 1, "[)")
+    floor: float = number(0.0, 0)
+
+    def _softmax(self, scores: Any, labels: Any) -> Any:
+        smoothing, floor = self.label_smoothing, self.floor
+        return losses.softmax(scores, labels, label_smoothing=smoothing, floor=floor)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Softmax(_Smoothed):
+    """`losses.softmax` of a linear head's scores, smoothed or not."""
+
+    head: ClassVar[str] = "linear"
+
+    def make(self) -> Loss:
+        """(scores, labels, step) -> the loss of each example."""
+        return lambda scores, labels, step: self._softmax(scores, labels)
+
+
+@dataclasses.dataclass(kw_only=True)
+class WSoftmax(_Smoothed):
+    """`losses.w_softmax` of an angular head, smoothed or not.
+
+    Args:
+        similarity: `cosine`, `linear` or `sigmoid`.
+        k: Softness of the sigmoid, dimensionless, positive.
+    """
+
+    similarity: str = option("cosine", SIMILARITIES)
+    k: float = number(0.3, 0, ends="()")
+
+    def make(self) -> Loss:
+        """((cosines, feature norm), labels, step) -> the loss of each example."""
+        g = choose("loss.similarity", self.similarity, SIMILARITIES)(self.k)
+
+        def loss(outputs: Any, labels: Any, step: Any) -> Any:
+            del step
+            cos, norm = outputs
+            if self.label_smoothing or self.floor:
+                return self._softmax(norm * g(cos), labels)
+            return losses.w_softmax(cos, labels, feature_norm=norm, similarity=g)
+
+        return loss
+
+
+@dataclasses.dataclass(kw_only=True)
+class ASoftmax(LossConfig):
+    """`losses.a_softmax`: SphereFace's, which is `ga_softmax` of the cosine.
+
+    Args:
+        margin: What the right class's angle is multiplied by, at least 1.
+        anneal: Whether the margin is blended in as SphereFace does.
+        anneal_base: Lambda at the first step.
+        anneal_gamma: How fast lambda falls, per step.
+        anneal_power: The exponent of the fall.
+        anneal_min: Where lambda stops.
+    """
+
+    margin: float = number(4.0, 1)
+    anneal: bool = False
+    anneal_base: float = 1000.0
+    anneal_gamma: float = 0.12
+    anneal_power: float = 1.0
+    anneal_min: float = 5.0
+
+    def make(self) -> Loss:
+        """((cosines, feature norm), labels, step) -> the loss of each example."""
+        g, weight = self._similarity(), self._margin_weight()
+
+        def loss(outputs: Any, labels: Any, step: Any) -> Any:
+            cos, norm = outputs
+            return losses.ga_softmax(
+                cos,
+                labels,
+                feature_norm=norm,
+                margin=self.margin,
+                similarity=g,
+                margin_weight=weight(step),
+            )
+
+        return loss
+
+    def _similarity(self) -> ops.Similarity:
+        return ops.Cosine()
+
+    def _margin_weight(self) -> optax.Schedule:
+        if not self.anneal:
+            return optax.constant_schedule(1.0)
+        return losses.annealed_margin_weight(
+            base=self.anneal_base,
+            gamma=self.anneal_gamma,
+            power=self.anneal_power,
+            lambda_min=self.anneal_min,
+        )
+
+
+@dataclasses.dataclass(kw_only=True)
+class GASoftmax(ASoftmax):
+    """`losses.ga_softmax` of an angular head, with the margin of `ASoftmax`.
+
+    Args:
+        similarity: `cosine`, `linear` or `sigmoid`.
+        k: Softness of the sigmoid, dimensionless, positive.
+    """
+
+    similarity: str = option("linear", SIMILARITIES)
+    k: float = number(0.3, 0, ends="()")
+
+    def _similarity(self) -> ops.Similarity:
+        return choose("loss.similarity", self.similarity, SIMILARITIES)(self.k)
+
+
+LOSSES: dict[str, type[LossConfig]] = {
+    "softmax": Softmax,
+    "w_softmax": WSoftmax,
+    "ga_softmax": GASoftmax,
+    "a_softmax": ASoftmax,
+}

@@ -1,0 +1,1 @@
+"""States on disk: sealed, fingerprinted, and restored from damaged folders."""

@@ -1,0 +1,77 @@
+"""Parameters of one run as the beginning of another."""
+
+import difflib
+from typing import Any
+
+import jax
+import numpy as np
+
+from hypersphere._select import dotted, matches
+from hypersphere.training.machine import _mesh
+
+
+def graft(
+    fresh: Any, donor: Any, patterns: tuple[str, ...], *, must_fit: bool = True
+) -> Any:
+    """Arrays of another run, but for those that start afresh.
+
+    Args:
+        fresh: Arrays of this run, as nested dictionaries.
+        donor: Those of the other run; they are copied, and may be given again.
+        patterns: Globs on the dotted paths of what starts afresh.
+        must_fit: Whether every pattern has to fit one of them.
+
+    Returns:
+        A tree as `fresh`.
+
+    Raises:
+        ValueError: If a pattern fits nothing, or the other run has no such array, or
+            one of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere.training.checkpoints._graft import graft
+        >>> fresh = {"conv": jnp.zeros(2), "head": jnp.zeros(3)}
+        >>> donor = {"conv": jnp.ones(2), "head": jnp.ones(5)}
+        >>> print(*graft(fresh, donor, ("head",)).values())
+        [1. 1.] [0. 0. 0.]
+    """
+    if must_fit:
+        _check_patterns(fresh, patterns)
+    given = {
+        jax.tree_util.keystr(keys): leaf
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(donor)[0]
+    }
+
+    def choose(keys: Any, leaf: Any) -> Any:
+        path = _mesh.names(keys)
+        if any(matches(pattern, path) for pattern in patterns):
+            return leaf
+        other = given.get(jax.tree_util.keystr(keys))
+        if other is None or other.shape != leaf.shape:
+            there = "nothing" if other is None else f"shape {other.shape}"
+            raise ValueError(
+                f"`config.init_from` needs a run with {dotted(path)} of shape "
+                f"{leaf.shape}, got {there}. Add {dotted(path)!r} to "
+                "`config.init_fresh` to start it afresh."
+            )
+        whole = np.array(other)  # a copy: the step will overwrite what it is given
+        return jax.make_array_from_callback(
+            leaf.shape, leaf.sharding, lambda index: whole[index]
+        )
+
+    return jax.tree_util.tree_map_with_path(choose, fresh)
+
+
+def _check_patterns(params: Any, patterns: tuple[str, ...]) -> None:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = [_mesh.names(keys) for keys, _ in leaves]
+    for pattern in patterns:
+        if not any(matches(pattern, path) for path in paths):
+            nearest = difflib.get_close_matches(
+                pattern, map(dotted, paths), n=3, cutoff=0.0
+            )
+            raise ValueError(
+                "`config.init_fresh` needs patterns that fit a parameter, got "
+                f"{pattern!r}. The nearest parameters are {', '.join(nearest)}."
+            )

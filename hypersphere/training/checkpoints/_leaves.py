@@ -1,0 +1,90 @@
+"""The arrays of a tree by name, as they are written and as they come back."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths.
+
+    Args:
+        tree: Any tree.
+
+    Returns:
+        The leaves, in their order in the tree.
+
+    Example:
+        >>> from hypersphere.training.checkpoints._leaves import flatten
+        >>> flatten({"dense": [1, 2]})
+        {"['dense'][0]": 1, "['dense'][1]": 2}
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+
+def kind(leaf: Any) -> str:
+    """The type and shape of an array or `jax.ShapeDtypeStruct`, as `float32[3, 2]`."""
+    return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+def differences(there: dict[str, str], here: dict[str, str]) -> str:
+    """The first three names of which the kinds differ, in words; "" if none do.
+
+    Args:
+        there: The `kind` of each array of a checkpoint.
+        here: The same of a template.
+
+    Example:
+        >>> from hypersphere.training.checkpoints._leaves import differences
+        >>> differences({"x": "int32[3]"}, {"x": "int32[4]"})
+        'x (int32[3] there, int32[4] here)'
+    """
+    return ", ".join(
+        f"{name} ({there.get(name, 'nothing')} there, {here.get(name, 'nothing')} here)"
+        for name in sorted(dict(there.items() ^ here.items()))[:3]
+    )
+
+
+def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    """The template of an array with a sharding: its own, or else the first device.
+
+    Raises:
+        ValueError: If the sharding does not divide the shape.
+    """
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding.shard_shape(leaf.shape)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def written(leaf: Any) -> Any:
+    """What is written of an array: of random keys, which Orbax 0.11 cannot read, bits.
+
+    Args:
+        leaf: An array, or a `jax.ShapeDtypeStruct` with a sharding.
+
+    Returns:
+        An array or template of the same sharding.
+    """
+    if not _is_key(leaf):
+        return leaf
+    if not isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.random.key_data(leaf)
+    bits = jax.eval_shape(jax.random.key_data, leaf)
+    return jax.ShapeDtypeStruct(bits.shape, bits.dtype, sharding=leaf.sharding)
+
+
+def read(array: jax.Array, template: jax.ShapeDtypeStruct) -> jax.Array:
+    """Undoes `written`: what was read, as the type of its template."""
+    if not _is_key(template):
+        return array
+    generators: list[Any] = []  # JAX tells the name for an array of keys only
+    jax.eval_shape(lambda key: generators.append(jax.random.key_impl(key)), template)
+    return jax.random.wrap_key_data(array, impl=generators[0])
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,1 @@
+"""What a device computes: parts of a run, the step, its program."""

@@ -1,0 +1,49 @@
+"""All parts of a run: its own, and for the rest what its config makes."""
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from hypersphere.training.compute._parts import Images, Parts, Whole, checked
+from hypersphere.training.settings._config import TrainConfig
+
+
+def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
+    """All parts of a run.
+
+    Args:
+        own: Those that are not the config's.
+        config: Its durations in steps; its recipes make the rest.
+        images: What is trained on.
+    """
+    make: Any = functools.partial(config.model.make, config, images)
+    if own.make_model is not None:
+        make = checked(own.make_model)
+    optimizer, schedule = own.optimizer, own.schedule
+    if optimizer is not None:
+        config.optim.refuse_unused()
+    else:
+        optimizer = config.optim.make(config.steps, nnx.eval_shape(make))
+        schedule = schedule or config.optim.make_schedule(config.steps)
+    return Whole(
+        make_model=make,
+        loss=config.loss.make() if own.loss is None else own.loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        evaluate=own.evaluate or functools.partial(accuracy, images.num_classes),
+    )
+
+
+def class_scores(outputs: Any) -> Any:
+    """What is largest for the predicted class: scores, or an angular head's cosines."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def accuracy(num_classes: int, outputs: Any, labels: Any) -> dict[str, Any]:
+    """Which examples are named right; nothing where there are no scores of classes."""
+    scores = class_scores(outputs)
+    if not num_classes or getattr(scores, "shape", ()) != (len(labels), num_classes):
+        return {}
+    return {"accuracy": jnp.argmax(scores, -1) == labels}

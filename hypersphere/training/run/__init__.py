@@ -1,0 +1,1 @@
+"""One run: its data, its loop, its evaluations, its log, its end."""

@@ -1,0 +1,399 @@
+"""Where batches come from: a set on the device, or a stream of decoded images."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hypersphere import data
+from hypersphere.training.compute._parts import Images
+from hypersphere.training.compute._program import Pool
+from hypersphere.training.machine import _mesh
+from hypersphere.training.settings._config import DataConfig, TrainConfig
+
+Say = Callable[[str], None]
+OwnData = (
+    data.Dataset
+    | data.RecordSet
+    | Callable[[TrainConfig], data.Dataset | data.RecordSet]
+)
+"""A set that no source names, or (config) -> one."""
+_AHEAD = 2  # batches that are sent to the devices before they are needed
+_ENDLESS = 2**31  # batches of a stream, as many as a position can count
+
+
+class Judged(NamedTuple):
+    """A batch of an evaluation.
+
+    Attributes:
+        pool: Images and labels.
+        order: Which of them, or None for all.
+        weights: float32 (batch,), 0 for what only fills the batch.
+    """
+
+    pool: Pool
+    order: np.ndarray | None
+    weights: Any
+
+
+@runtime_checkable
+class Split(Protocol):
+    """Images to evaluate on, each exactly once."""
+
+    def __iter__(self) -> Iterator[Judged]:
+        """The batches, all of one shape."""
+        ...
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """The data of a run."""
+
+    images: Images
+    """Name, sizes, image shape and classes: what must not change on a resume."""
+    class_names: tuple[str, ...]
+    labels: Any
+    """What is said of an example, in shapes."""
+
+    def take(self, position: int, count: int) -> tuple[Pool, np.ndarray | None]:
+        """The batches from a position on: a pool, and which of it, (count, batch)."""
+        ...
+
+    def split(
+        self, name: str, most: int | None = None, *, mixed: bool = False
+    ) -> Split:
+        """The images of `test` or `train` as they are, or some, evenly spaced.
+
+        If `mixed`, every batch has of all the set, and is full.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends threads and processes."""
+        ...
+
+
+def make_feed(
+    config: TrainConfig,
+    mesh: Mesh,
+    say: Say,
+    source: str = "",
+    *,
+    dataset: OwnData | None = None,
+) -> Feed:
+    """The data that a config names, one's own, or those of another source to judge."""
+    if dataset is None or source:
+        feed = _open(config, mesh, say, source or config.data.source)
+    else:
+        feed = _opened(dataset, config, mesh, say)
+    if not source:
+        data.check_batch_size(config.batch_size, feed.images.train)
+    return feed
+
+
+def _open(config: TrainConfig, mesh: Mesh, say: Say, source: str) -> Feed:
+    c = config.data
+    if c.stream and data.is_streamed(source):
+        records = data.open_records(
+            source,
+            data_dir=c.data_dir,
+            test_fraction=c.test_fraction,
+            seed=config.seed,
+        )
+        return Streamed(records, config, mesh, say)
+    dataset = data.load(
+        source,
+        data_dir=c.data_dir,
+        image_size=c.image_size,
+        test_fraction=c.test_fraction,
+        seed=config.seed,
+    )
+    return Resident(dataset, config, mesh)
+
+
+def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed:
+    found = dataset(config) if callable(dataset) else dataset
+    if isinstance(found, data.RecordSet):
+        if not (config.data.stream and config.data.image_size):
+            raise ValueError(
+                "A `RecordSet` is streamed: it needs `config.data.stream=True` and "
+                "`config.data.image_size`, the side of a crop in pixels."
+            )
+        return Streamed(found, config, mesh, say)
+    if not isinstance(found, data.Dataset):
+        raise ValueError(
+            "`dataset` needs a `data.Dataset` or a `data.RecordSet`, or a function "
+            f"(config) -> one, got {type(found).__name__}."
+        )
+    if config.data.stream:
+        raise ValueError(
+            "`config.data.stream` needs a `data.RecordSet`, got a `data.Dataset`, "
+            "which is in memory. Leave it at False."
+        )
+    _refuse_ignored(config.data, found)
+    return Resident(found, config, mesh)
+
+
+def _refuse_ignored(c: DataConfig, dataset: data.Dataset) -> None:
+    """Raises where a field would change images, and there are none."""
+    of_images = ("flip", "pad", "rand_layers", "erase", "mixup", "cutmix", "image_size")
+    ignored = [name for name in of_images if getattr(c, name)]
+    if dataset.train.images.dtype == np.uint8:  # which has its size
+        ignored = [name for name in ignored if name == "image_size"]
+    if ignored:
+        raise ValueError(
+            f"`config.data.{ignored[0]}={getattr(c, ignored[0])!r}` has no effect on "
+            f"the examples of {dataset.name}, "
+            f"{dataset.train.images.dtype}{list(dataset.image_shape)}. Leave it at "
+            "its default."
+        )
+
+
+class Resident:
+    """A set that lies, as uint8, whole on every device."""
+
+    def __init__(self, dataset: data.Dataset, config: TrainConfig, mesh: Mesh):
+        self._dataset, self._config, self._mesh = dataset, config, mesh
+        self._size = len(dataset.train.images)
+        self._pools: dict[str, Pool] = {}
+        self.class_names = dataset.class_names
+        self.labels = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), dataset.train.labels
+        )
+        self.images = Images(
+            dataset.name,
+            dataset.image_shape,
+            dataset.num_classes,
+            train=self._size,
+            test=len(dataset.test.images),
+            dtype=dataset.train.images.dtype.name,
+        )
+
+    def take(self, position: int, count: int) -> tuple[Pool, np.ndarray]:
+        """The training images, and the order of the batches from a position on."""
+        indices = [
+            data.batch_indices(
+                position + i,
+                size=self._size,
+                batch_size=self._config.batch_size,
+                seed=self._config.seed,
+            )
+            for i in range(count)
+        ]
+        return self._pool("train"), np.stack(indices)
+
+    def split(
+        self, name: str, most: int | None = None, *, mixed: bool = False
+    ) -> "_ResidentSplit":
+        """The images of a part as they are, or some of them, evenly spaced."""
+        total = getattr(self.images, name)
+        size = min(most or total, total)
+        batch_size = _eval_size(self, size)
+        _check_mixed(name, size, batch_size, mixed=mixed)
+        return _ResidentSplit(self._pool(name), total, size, batch_size, mixed)
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def _pool(self, name: str) -> Pool:
+        if name not in self._pools:
+            part = getattr(self._dataset, name)
+            self._pools[name] = tuple(_mesh.everywhere(self._mesh, tuple(part)))
+        return self._pools[name]
+
+
+class _ResidentSplit(NamedTuple):
+    pool: Pool
+    total: int
+    size: int
+    batch_size: int
+    is_mixed: bool = False
+
+    def __iter__(self) -> Iterator[Judged]:
+        for indices, weights in data.eval_batches(self.size, self.batch_size):
+            if self.is_mixed:
+                indices = mixed(indices, size=self.size, batch_size=self.batch_size)
+            order = spaced(indices, size=self.size, total=self.total)
+            yield Judged(self.pool, order.astype(np.int32), weights)
+
+
+class Streamed:
+    """A set whose images are decoded while the device computes."""
+
+    def __init__(
+        self, records: data.RecordSet, config: TrainConfig, mesh: Mesh, say: Say
+    ):
+        self._records, self._config, self._mesh = records, config, mesh
+        self._say = say
+        self._stream: Any = None
+        self._ahead: collections.deque[Pool] = collections.deque()
+        self._next = -1
+        self._bad: dict[str, set[int]] = {"train": set(), "test": set()}
+        self.class_names = records.class_names
+        self.labels = jax.ShapeDtypeStruct((), np.int32)
+        size = config.data.image_size
+        self.images = Images(
+            records.name,
+            (size, size, 3),
+            records.num_classes,
+            train=len(records.train),
+            test=len(records.test),
+        )
+
+    def take(self, position: int, count: int) -> tuple[Pool, None]:
+        """The batch of a position; the next ones are sent ahead."""
+        if count != 1:
+            raise ValueError(f"A stream gives one batch at a time, not {count}.")
+        if position != self._next:
+            self._start(position)
+        self._next = position + 1
+        while len(self._ahead) <= _AHEAD:
+            batch = next(self._stream, None)
+            if batch is None:
+                break
+            self._ahead.append(self._sent(batch, "train"))
+        return self._ahead.popleft(), None
+
+    def split(
+        self, name: str, most: int | None = None, *, mixed: bool = False
+    ) -> "_StreamedSplit":
+        """The images of a part as they are, or some of them, evenly spaced."""
+        total = getattr(self.images, name)
+        size = min(most or total, total)
+        _check_mixed(name, size, _eval_size(self, size), mixed=mixed)
+        return _StreamedSplit(self, name, size, mixed)
+
+    def judged(self, name: str, size: int, *, mixed: bool) -> Iterator[Judged]:
+        """The batches of an evaluation."""
+        batch_size = _eval_size(self, size)
+        records = getattr(self._records, name)
+        some = _Spaced(records, size, batch_size if mixed else 0)
+        stream = data.eval_stream(
+            some,
+            batch_size=batch_size,
+            image_size=self._config.data.image_size,
+            crop_fraction=self._config.data.crop_fraction,
+            share=_mesh.local_rows(self._mesh, batch_size),
+            threads=self._config.data.threads,
+        )
+        with stream:
+            for batch in stream:
+                weights = _mesh.to_batch(self._mesh, batch.weights, batch_size)
+                is_bad = batch.skipped >= 0
+                bad = np.where(is_bad, some.index(batch.skipped), -1)
+                batch = batch._replace(skipped=bad.astype(np.int32))
+                yield Judged(self._sent(batch, name, batch_size), None, weights)
+
+    def close(self) -> None:
+        """Ends the threads and processes that decode."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _start(self, position: int) -> None:
+        self.close()
+        self._ahead.clear()
+        c = self._config
+        self._stream = data.train_batches(
+            self._records.train,
+            batch_size=c.batch_size,
+            seed=c.seed,
+            image_size=c.data.image_size,
+            scale=(c.data.min_crop, 1.0),
+            start=position,
+            stop=_ENDLESS,
+            share=_mesh.local_rows(self._mesh, c.batch_size),
+            workers=c.data.workers,
+            threads=c.data.threads,
+        )
+
+    def _sent(self, batch: data.Batch, name: str, size: int = 0) -> Pool:
+        self._count_bad(name, batch.skipped[batch.skipped >= 0])
+        size = size or self._config.batch_size
+        images = _mesh.to_batch(self._mesh, batch.images, size)
+        return images, _mesh.to_batch(self._mesh, batch.labels, size)
+
+    def _count_bad(self, name: str, skipped: np.ndarray) -> None:
+        records, bad = getattr(self._records, name), self._bad[name]
+        for index in sorted(set(skipped.tolist()) - bad):
+            bad.add(index)
+            self._say(f"Left out, cannot be decoded: {records.name(index)}")
+        most = self._config.data.max_bad * len(records)
+        if len(bad) > most:
+            raise ValueError(
+                f"{len(bad)} of the {len(records):,} images of {self._records.name}, "
+                f"{name}, cannot be decoded, more than `config.data.max_bad="
+                f"{self._config.data.max_bad}` of them. Mend the set, or allow more."
+            )
+
+
+class _StreamedSplit(NamedTuple):
+    feed: Streamed
+    name: str
+    size: int
+    is_mixed: bool = False
+
+    def __iter__(self) -> Iterator[Judged]:
+        return self.feed.judged(self.name, self.size, mixed=self.is_mixed)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spaced:
+    """Some of other records, evenly spaced: sets may be sorted by class."""
+
+    records: data.Records
+    size: int
+    mixed_by: int = 0  # images per batch; 0 for the order of the set
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: Any) -> data.Record:
+        return self.records[self.index(index)]
+
+    def name(self, index: int) -> str:
+        return self.records.name(self.index(index))
+
+    def index(self, index: Any) -> Any:
+        """Where in the other records one of these is; of int or an array of them."""
+        if self.mixed_by:
+            index = mixed(index, size=self.size, batch_size=self.mixed_by)
+        return spaced(index, size=self.size, total=len(self.records))
+
+
+def mixed(index: Any, *, size: int, batch_size: int) -> Any:
+    """The position that has place `index` when every batch has of all the set.
+
+    Batch b of n is every n-th image from the b-th on: consecutive images of a sorted
+    set would be of one class.
+    """
+    return index % batch_size * (size // batch_size) + index // batch_size
+
+
+def _check_mixed(name: str, size: int, batch_size: int, *, mixed: bool) -> None:
+    """Raises where a batch would be filled up with images that do not count."""
+    if mixed and size % batch_size:
+        raise ValueError(
+            f"`config.evaluators` has `{name}@batch` of {size:,} images in batches of "
+            f"{batch_size}, the last of which is not full: its statistics would be "
+            f"those of other images. Write `{name}@batch of "
+            f"{size // batch_size * batch_size}`, or change `config.eval_batch_size`."
+        )
+
+
+def spaced(index: Any, *, size: int, total: int) -> Any:
+    """Position among `total` of the one at `index` of `size` evenly spaced ones."""
+    if isinstance(index, np.ndarray):
+        index = index.astype(np.int64)
+    return index * total // size
+
+
+def _eval_size(feed: Any, size: int) -> int:
+    """Images per batch of an evaluation, as many on every device."""
+    devices = _mesh.batch_devices(feed._mesh)
+    wanted = min(feed._config.eval_batch_size, size)
+    return -(-wanted // devices) * devices

@@ -1,0 +1,125 @@
+"""What a run consists of: its data, its program, and what it is evaluated on."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+from flax import nnx
+from jax.sharding import Mesh
+
+from hypersphere.training.compute import _build
+from hypersphere.training.compute._check_parts import check_parts
+from hypersphere.training.compute._parts import (
+    Images,
+    MakeParts,
+    Parts,
+    made,
+    told,
+)
+from hypersphere.training.compute._penalty import check_penalty
+from hypersphere.training.compute._program import Program
+from hypersphere.training.compute._step import Task
+from hypersphere.training.machine import _mesh
+from hypersphere.training.run._cadence import Evaluator
+from hypersphere.training.run._feed import Feed, OwnData, Say, make_feed
+from hypersphere.training.settings._check import check, check_cadences
+from hypersphere.training.settings._config import TrainConfig
+from hypersphere.training.settings._durations import resolve
+
+
+class Setup(NamedTuple):
+    """What a run consists of before anything is compiled.
+
+    Args:
+        config: The config, its durations in steps.
+        feed: The images.
+        evaluators: What to evaluate on.
+        program: The functions, not compiled yet.
+        own: What a checkpoint says of the parts that are not the config's.
+    """
+
+    config: TrainConfig
+    feed: Feed
+    evaluators: dict[str, Evaluator]
+    program: Program
+    own: dict[str, Any]
+
+
+def prepare(
+    config: TrainConfig,
+    say: Say,
+    *,
+    mesh: Mesh | None = None,
+    parts: Parts | MakeParts | None = None,
+    dataset: OwnData | None = None,
+) -> Setup:
+    """Opens the data of a config and builds its program, on all devices or a mesh."""
+    mesh = mesh or _mesh.make_mesh(config.mesh)
+    _mesh.check_batch(mesh, config.batch_size, config.accumulate)
+    feed = make_feed(config, mesh, say, dataset=dataset)
+    config = resolve(config, feed.images.train)
+    check_cadences(config)
+    evaluators = _make_evaluators(config, mesh, feed, say)
+    own = made(parts, config, feed.images)
+    program = make_program(config, mesh, feed.images, own, feed.labels)
+    given = (*own.given, *(["dataset"] if dataset is not None else []))
+    if given:
+        say(f"Not as the config says, but its own: {', '.join(given)}.")
+    return Setup(config, feed, evaluators, program, told(parts, given))
+
+
+def resolved(config: TrainConfig, dataset: OwnData | None = None) -> TrainConfig:
+    """A config as a run would store it, its durations in steps."""
+    check(config, own_model=True, own_data=dataset is not None)
+    feed = make_feed(config, _mesh.make_mesh(config.mesh), print, dataset=dataset)
+    with contextlib.closing(feed):
+        return resolve(config, feed.images.train)
+
+
+def make_program(
+    config: TrainConfig,
+    mesh: Mesh,
+    images: Images,
+    own: Parts | None = None,
+    labels: Any = None,
+) -> Program:
+    """The functions of a run, of its config's parts and of those of its own.
+
+    Those of its own are checked where it is known what the `labels` are.
+    """
+    parts = _build.complete(own or Parts(), config, images)
+    is_usual = images.num_classes and images.dtype == "uint8"
+    if own is not None and own.make_model is not None:
+        check_penalty(nnx.eval_shape(parts.make_model), config.optim)
+    if labels is not None and (not is_usual or (own and own.given)):
+        check_parts(parts, images, labels, config.batch_size)
+    return Program(Task(parts, config, mesh))
+
+
+def _make_evaluators(
+    config: TrainConfig, mesh: Mesh, feed: Feed, say: Say
+) -> dict[str, Evaluator]:
+    evaluators = {"test": Evaluator(feed.split("test"), config.eval_every)}
+    for entry in config.evaluators:
+        mixed = entry.statistics == "batch"
+        if entry.source == "train":
+            most = entry.most or feed.images.test
+            split = feed.split("train", most=most, mixed=mixed)
+        elif entry.source == "test":
+            split = feed.split("test", most=entry.most or None, mixed=mixed)
+        else:
+            other = make_feed(config, mesh, say, entry.source)
+            _check_same_kind(entry.source, other.images, feed.images)
+            split = other.split("test", most=entry.most or None, mixed=mixed)
+        evaluators[entry.name] = Evaluator(split, int(entry.every), entry.statistics)
+    return evaluators
+
+
+def _check_same_kind(name: str, there: Images, here: Images) -> None:
+    """Raises unless a model for the images here can be judged on those there."""
+    same_shape = there.image_shape == here.image_shape and there.dtype == here.dtype
+    if there.num_classes > here.num_classes or not same_shape:
+        raise ValueError(
+            "`config.evaluators` needs images of the shape and of the classes that are "
+            f"trained on, {list(here.image_shape)} and {here.num_classes}, got "
+            f"{list(there.image_shape)} and {there.num_classes} in {name}."
+        )
