@@ -25,7 +25,7 @@ from _measure import setting
 
 from hypersphere import training
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
-from hypersphere.training.run import _cadence, _run, _setup
+from hypersphere.training.run import _cadence, _run, _setup, _stepper
 
 ROOT = pathlib.Path(__file__).parents[1]
 NEVER = 10**9
@@ -82,21 +82,21 @@ def bare(config: training.TrainConfig) -> float:
 def looped(config: training.TrainConfig) -> float:
     """Seconds per step of a run, logging included, from its first call to its last."""
     marks: list[tuple[int, float]] = []
-    train, save = _run.Run._train, _run.Run._save
+    advance, save = _stepper.Stepper.advance, _run.Run._save
 
-    def timed(self: _run.Run, count: int) -> Any:
-        metrics = train(self, count)
+    def timed(self: _stepper.Stepper, count: int) -> Any:
+        metrics = advance(self, count)
         if not marks or self.step == config.steps:
             jax.block_until_ready(metrics)
             marks.append((self.step, time.perf_counter()))
         return metrics
 
-    _run.Run._train, _run.Run._save = timed, _enough
+    _stepper.Stepper.advance, _run.Run._save = timed, _enough
     try:
         with run_of(config) as run, contextlib.suppress(_Enough):
             run.advance()
     finally:
-        _run.Run._train, _run.Run._save = train, save
+        _stepper.Stepper.advance, _run.Run._save = advance, save
     (first, start), (last, end) = marks
     return (end - start) / (last - first)
 

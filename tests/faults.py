@@ -259,17 +259,17 @@ FAULTS = (
     ),
     Fault(
         "warm-up is one step too long",
-        "recipes/_schedules.py",
-        "[rise, schedule], [warmup]",
-        "[rise, schedule], [warmup + 1]",
+        "recipes/_optimizers.py",
+        "[rise, after], [warmup]",
+        "[rise, after], [warmup + 1]",
         "recipes/test_schedules.py",
     ),
     Fault(
         "the averaged weights start a step late",
-        "recipes/_optimizers.py",
+        "training/compute/_average.py",
         "1 - jnp.minimum(decay, (1 + step) / (10 + step))",
         "1 - jnp.minimum(decay, (2 + step) / (11 + step))",
-        "recipes/test_optimizers.py",
+        "training/test_average.py",
     ),
     Fault(
         "gradients of parts are added, not averaged",
@@ -337,8 +337,8 @@ FAULTS = (
     Fault(
         "the seed of a run is not in its file",
         "training/settings/_text.py",
-        "dataclasses.asdict(config)",
-        "dataclasses.asdict(config) | {'seed': 0}",
+        "json.dumps(_plain(config), indent=2)",
+        "json.dumps(_plain(config) | {'seed': 0}, indent=2)",
         "training/test_config.py training/test_loop.py",
     ),
     Fault(
@@ -371,10 +371,24 @@ FAULTS = (
     ),
     Fault(
         "a run forgets that it has parts of its own",
-        "training/run/_run.py",
-        '        if self._own and self._own["given"]:',
-        '        if self._own and not self._own["given"]:',
+        "training/run/_saver.py",
+        '        if self._own.get("given"):',
+        '        if not self._own.get("given"):',
         "training/test_parts.py",
+    ),
+    Fault(
+        "a recipe that is chosen by name forgets what was set",
+        "training/settings/_recipe.py",
+        "kept = self.set_fields() | self._others()",
+        "kept = self._others()",
+        "training/test_config.py",
+    ),
+    Fault(
+        "a field of a loss that is not chosen is ignored",
+        "training/settings/_recipe.py",
+        "if value not in owners.values():",
+        "if not owners:",
+        "training/test_validate.py",
     ),
     Fault(
         "filters whose length counts are directions",

@@ -6,7 +6,7 @@ import pytest
 
 from hypersphere import training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
-from hypersphere.training.run import _loop, _run
+from hypersphere.training.run import _judge, _loop
 from hypersphere.training.settings._check import check
 from tests.helpers import respond
 from tests.training.small import SOURCE, arrays, config_of, fresh, set_up
@@ -77,10 +77,10 @@ def scripted(monkeypatch, accuracies):
     """Runs whose evaluations have these accuracies, one after the other."""
     script = iter(accuracies)
 
-    def evaluate(self, split, *, averaged=True, **_):
+    def evaluate(self, state, split, *, averaged=True, **_):
         return {"loss": 1.0, "accuracy": next(script) if averaged else 1.0}
 
-    monkeypatch.setattr(_run.Run, "evaluate", evaluate)
+    monkeypatch.setattr(_judge.Judge, "evaluate", evaluate)
     monkeypatch.setattr(_loop, "finish", lambda c, f, run, *_: {"steps": run.step})
 
 
@@ -95,7 +95,7 @@ def test_patience_ends_a_run_early_and_says_so(monkeypatch, tmp_path, capsys):
 
 def test_the_result_tells_the_step_that_was_reached(monkeypatch, tmp_path):
     never_better = lambda *_, **__: {"loss": 1.0, "accuracy": 0.5}  # noqa: E731
-    monkeypatch.setattr(_run.Run, "evaluate", never_better)
+    monkeypatch.setattr(_judge.Judge, "evaluate", never_better)
     monkeypatch.setattr(viz, "draw", lambda folder: [])
     result = training.train(
         config_of({"optim.ema": 0.5}, patience=1, eval_every=1), tmp_path

@@ -8,7 +8,7 @@ import pytest
 
 from hypersphere import data, training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
-from hypersphere.training.run import _cadence, _loop, _run, _workdir
+from hypersphere.training.run import _cadence, _judge, _loop, _run, _stepper, _workdir
 from hypersphere.training.settings._durations import resolve
 from tests.helpers import respond
 from tests.training.small import config_of, fresh, lively, set_up
@@ -87,22 +87,22 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(
     finished, tiny, tmp_path, monkeypatch
 ):
     _, straight = finished
-    train = _run.Run._train
+    advance = _stepper.Stepper.advance
 
     def until(stop):
         def interrupted(self, count):
             if self.step == stop:
                 raise KeyboardInterrupt
-            return train(self, count)
+            return advance(self, count)
 
         return interrupted
 
     monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
     for stop in (2, 3, 5):  # before, at and after the first checkpoint
-        monkeypatch.setattr(_run.Run, "_train", until(stop))
+        monkeypatch.setattr(_stepper.Stepper, "advance", until(stop))
         with pytest.raises(KeyboardInterrupt):
             training.train(tiny, tmp_path)
-    monkeypatch.setattr(_run.Run, "_train", train)
+    monkeypatch.setattr(_stepper.Stepper, "advance", advance)
     training.train(tiny, tmp_path)
     assert final_state(tmp_path) == final_state(straight)
     resumed, whole = losses_by_step(tmp_path), losses_by_step(straight)
@@ -291,7 +291,7 @@ def test_the_best_checkpoint_is_kept_whatever_the_cadence(tmp_path, monkeypatch)
     monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
     accuracies = iter([0.1, 0.9, 0.3, 0.2])
     judged = lambda *_, **__: {"loss": 1.0, "accuracy": next(accuracies)}  # noqa: E731
-    monkeypatch.setattr(_run.Run, "evaluate", judged)
+    monkeypatch.setattr(_judge.Judge, "evaluate", judged)
     config = config_of(steps=8, eval_every=2, checkpoint_every=7, keep=1)
     training.train(config, tmp_path)
     checkpoints = Checkpoints(tmp_path, read_only=True)
