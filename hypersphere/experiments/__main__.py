@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 _RUN = """\
@@ -59,14 +58,6 @@ def _parser() -> argparse.ArgumentParser:
         "folders", nargs="+", help="such as results/small/ablation_loss"
     )
     telling.set_defaults(run=_report)
-    drawing = commands.add_parser(
-        "convergence", help="draw the curves of records over the published ones"
-    )
-    drawing.add_argument("records", help="such as results/small/ablation_loss")
-    drawing.add_argument("--published", default="results/published/curves.json")
-    drawing.add_argument("--out", default="results/convergence.png")
-    drawing.add_argument("--caption", default="", help="a line below the figure")
-    drawing.set_defaults(run=_convergence)
     return parser
 
 
@@ -84,16 +75,6 @@ def _report(options: argparse.Namespace) -> int:
             raise ValueError(f"{folder} holds no records (seed*.json).")
         for file in files:
             _say(file)
-    return 0
-
-
-def _convergence(options: argparse.Namespace) -> int:
-    from hypersphere import experiments, viz
-
-    records = experiments.read_records(options.records)
-    published = experiments.published_curves(options.published)
-    figure = experiments.draw_convergence(records, published, caption=options.caption)
-    _say(viz.save(figure, Path(options.out)))
     return 0
 
 

@@ -120,6 +120,19 @@ def bundle(runs: Sequence[tuple[np.ndarray, np.ndarray]]) -> viz.Bundle:
     """Runs as one array, at the steps that most of them have.
 
     A run that was interrupted has a line of its own where it stopped.
+
+    Args:
+        runs: Steps and values of each, both of shape (points,).
+
+    Returns:
+        What `viz.curve_grid` draws: values that a run lacks are NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> from hypersphere import experiments
+        >>> one, two = (np.array([1, 2]), np.ones(2)), (np.array([1, 3]), np.zeros(2))
+        >>> experiments.bundle([one, two]).steps
+        array([1])
     """
     steps, counts = np.unique(
         np.concatenate([at for at, _ in runs]), return_counts=True

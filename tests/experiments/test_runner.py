@@ -191,15 +191,10 @@ def test_an_interrupted_run_ends_with_the_status_to_start_again(
 
 
 @pytest.mark.slow
-def test_reports_and_figures_are_commands(finished, capsys):
+def test_reports_are_a_command(finished, capsys):
     folder = finished[0]
     group = str(folder / "out/small/tiny")
     assert main(["report", group]) == 0
-    picture = folder / "convergence.png"
-    published = folder / "curves.json"
-    published.write_text('{"curves": {}}')
-    words = ["convergence", group, f"--published={published}", f"--out={picture}"]
-    assert main(words) == 0 and picture.is_file()
     assert "table.md" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="holds no records"):
         main(["report", str(folder / "runs")])

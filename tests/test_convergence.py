@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from hypersphere import experiments
+from results import convergence
 from tests.experiments.records import record
 
 PUBLISHED = {
@@ -24,7 +24,7 @@ def published(tmp_path):
 
 
 def test_published_curves_have_their_steps(published):
-    steps, accuracy = experiments.published_curves(published)["plain"]["test"]
+    steps, accuracy = convergence.published_curves(published)["plain"]["test"]
     np.testing.assert_array_equal(steps, [500, 1000])
     np.testing.assert_array_equal(accuracy, [0.1, 0.3])
 
@@ -33,14 +33,14 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
     path = tmp_path / "other.json"
     path.write_text('{"curves": {"plain": 3}}')
     with pytest.raises(ValueError, match=r"other.json holds no published curves"):
-        experiments.published_curves(path)
+        convergence.published_curves(path)
 
 
 def test_ours_are_solid_and_the_published_ones_dashed(published):
-    curves = experiments.published_curves(published)
+    curves = convergence.published_curves(published)
     runs = [record(0), record(1, last=0.4)]
     angular = record(2, operator="plain", loss="ga", scale="small")
-    figure = experiments.draw_convergence([*runs, angular], curves)
+    figure = convergence.draw_convergence([*runs, angular], curves)
     train, running, debiased, batch = figure.axes
     styles = [line.get_linestyle() for line in running.lines]
     assert styles == ["-", "--"]

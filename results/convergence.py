@@ -1,5 +1,9 @@
-"""Our curves over the published ones: what converges, and by which statistics."""
+"""Draws our curves over the published ones: what converges, and by which statistics.
 
+python results/convergence.py results/small/ablation_loss
+"""
+
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from hypersphere import viz
-from hypersphere.experiments._record import Record
-from hypersphere.experiments._report import bundle
+from hypersphere import experiments, viz
+
+HERE = Path(__file__).parent
 
 _SMOOTH = 9  # logged batches that a published training curve is averaged over
 
@@ -47,7 +51,7 @@ def published_curves(path: Path | str) -> Curves:
 
 
 def draw_convergence(
-    records: Sequence[Record], published: Curves, *, caption: str = ""
+    records: Sequence[experiments.Record], published: Curves, *, caption: str = ""
 ) -> Figure:
     """Draws each operator's runs, and dashed the published one, over log steps.
 
@@ -81,7 +85,7 @@ def draw_convergence(
         for column, found in ours.items():
             panel = panels.setdefault(column, {})
             if any(len(steps) for steps, _ in found):
-                panel[operator] = bundle(found)._replace(color=color)
+                panel[operator] = experiments.bundle(found)._replace(color=color)
         theirs = published.get(operator, {})
         for column, split in zip(ours, ("train", "test"), strict=False):
             if split in theirs:
@@ -106,3 +110,20 @@ def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
         return steps, values
     inside = slice(half, len(values) - half)
     return steps[inside], viz.moving_average(values, _SMOOTH)[inside]
+
+
+def main() -> None:
+    """Writes the figure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("records", help="such as results/small/ablation_loss")
+    parser.add_argument("--out", default=str(HERE / "convergence.png"))
+    parser.add_argument("--caption", default="", help="a line below the figure")
+    options = parser.parse_args()
+    records = experiments.read_records(options.records)
+    published = published_curves(HERE / "published" / "curves.json")
+    figure = draw_convergence(records, published, caption=options.caption)
+    viz.save(figure, Path(options.out))
+
+
+if __name__ == "__main__":
+    main()
