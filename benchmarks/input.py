@@ -17,6 +17,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -96,11 +97,11 @@ def empty_stream(records: Records, options: argparse.Namespace, threads: int):
     """The training stream with an empty image in place of a decoded one."""
     shape = (options.image_size, options.image_size, 3)
 
-    def crop(content: bytes, rng: np.random.Generator) -> np.ndarray:
-        return np.empty(shape, np.uint8)
+    def decode(record: Any, rng: Any) -> tuple[np.ndarray, Any]:
+        return np.empty(shape, np.uint8), np.int32(record.label)
 
     slots = _examples.Slots("empty_stream", options.batch_size, 0, 1)
-    examples = _examples.Training(records, options.batch_size, 0, crop)
+    examples = _examples.Training(records, options.batch_size, 0, decode)
     steps = range(options.steps)
     return _stream._stream(examples, slots, steps, workers=0, threads=threads)
 

@@ -24,6 +24,7 @@ from hypersphere.data._records import (
     Record as Record,
     Records as Records,
     RecordSet as RecordSet,
+    name_of as name_of,
 )
 from hypersphere.data._sources import (
     is_streamed as is_streamed,

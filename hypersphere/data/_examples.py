@@ -2,13 +2,16 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hypersphere.data._order import batch_indices, philox
-from hypersphere.data._records import Records
+from hypersphere.data._records import Records, name_of
+
+Decode = Callable[[Any, np.random.Generator | None], tuple[np.ndarray, Any]]
+"""(a record, what to draw from in training) -> an example, and what is said of it."""
 
 _TRIES = 100  # images that may be broken before the whole set is called so
 _CROPS = 2**63  # above the numbers of epochs, whose orders use the same seed
@@ -20,7 +23,7 @@ class Example(NamedTuple):
     """One row of a batch."""
 
     image: np.ndarray
-    label: int
+    label: Any
     weight: float
     skipped: int
 
@@ -58,12 +61,12 @@ class Slots:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A random crop for every position."""
+    """An example for every position, drawn from the seed and the position."""
 
-    records: Records
+    records: Records | Sequence[Any]
     batch_size: int
     seed: int
-    crop: Callable[[bytes, np.random.Generator], np.ndarray]
+    decode: Decode
 
     def __call__(self, position: int) -> Example:
         rng = np.random.Generator(philox(self.seed, _CROPS + position))
@@ -71,15 +74,15 @@ class Training:
         reason = None
         for _ in range(_TRIES):
             try:
-                content, label = self.records[index]
+                image, label = self.decode(self.records[index], rng)
                 skipped = -1 if index == wanted else wanted
-                return Example(self.crop(content, rng), label, 1.0, skipped)
+                return Example(image, label, 1.0, skipped)
             except (ValueError, OSError) as error:
                 reason = error
                 index = int(rng.random() * len(self.records))
         raise ValueError(
             f"Training needs readable images, got {_TRIES} in a row that are not, the "
-            f"first of them {self.records.name(wanted)}. Check the set."
+            f"first of them {name_of(self.records, wanted)}. Check the set."
         ) from reason
 
     def _index(self, position: int) -> int:
@@ -96,17 +99,16 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The center of the image at every position, and nothing behind the last."""
+    """The example at every position, and nothing behind the last."""
 
-    records: Records
-    crop: Callable[[bytes], np.ndarray]
-    nothing: np.ndarray
+    records: Records | Sequence[Any]
+    decode: Decode
+    nothing: tuple[np.ndarray, Any]
 
     def __call__(self, position: int) -> Example:
         if position >= len(self.records):
-            return Example(self.nothing, 0, 0.0, -1)
+            return Example(*self.nothing, 0.0, -1)
         try:
-            content, label = self.records[position]
-            return Example(self.crop(content), label, 1.0, -1)
+            return Example(*self.decode(self.records[position], None), 1.0, -1)
         except (ValueError, OSError):
-            return Example(self.nothing, 0, 0.0, position)
+            return Example(*self.nothing, 0.0, position)

@@ -1,7 +1,8 @@
 """Sets that are read one image at a time: what every streaming source returns."""
 
 import dataclasses
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class Record(NamedTuple):
@@ -36,21 +37,45 @@ class Records(Protocol):
         ...
 
 
+def name_of(records: Any, index: int) -> str:
+    """What messages call a record; its position where the records tell no names."""
+    name: Any = getattr(records, "name", "example {:,}".format)
+    return str(name(index))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordSet:
-    """A classification set whose images stay encoded: the streaming `Dataset`.
+    """A set whose images stay encoded until they are needed: the streaming `Dataset`.
 
     Attributes:
         name: The string the set was opened with.
-        train: Images to train on.
+        train: Images to train on; with a `decode`, anything of a length that has items.
         test: Images to test on.
-        class_names: Name of each class; label `k` means `class_names[k]`.
+        class_names: Name of each class; label `k` means `class_names[k]`. Empty where
+            the labels are something else, as only a `decode` gives them.
+        decode: (an item of `train` or `test`, a NumPy generator in training and None in
+            evaluation) -> an example and what is said of it: arrays as those of
+            `Dataset` without their first axis, all of one shape. Threads call it at
+            once; what is random must come from the generator, so that a batch depends
+            on its step alone. It raises `ValueError` or `OSError` for an item that
+            cannot be read. None decodes image files.
+
+    Example:
+        >>> import numpy as np
+        >>> from hypersphere import data
+        >>> def decode(item, rng):
+        ...     noise = 0.0 if rng is None else rng.normal()
+        ...     return np.float32([item + noise]), np.float32(2 * item)
+        >>> numbers = data.RecordSet("doubles", range(90), range(9), decode=decode)
+        >>> numbers.num_classes
+        0
     """
 
     name: str
-    train: Records
-    test: Records
-    class_names: tuple[str, ...]
+    train: Any
+    test: Any
+    class_names: tuple[str, ...] = ()
+    decode: Callable[[Any, Any], tuple[Any, Any]] | None = None
 
     @property
     def num_classes(self) -> int:

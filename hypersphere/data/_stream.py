@@ -1,6 +1,5 @@
 """Batches of images that are decoded in the background, by the step alone."""
 
-import functools
 import gc
 import multiprocessing
 import os
@@ -9,12 +8,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float32, Int32, Shaped
 
-from hypersphere.data._examples import Evaluation, Example, Slots, Training
+from hypersphere.data._examples import Decode, Evaluation, Example, Slots, Training
 from hypersphere.data._order import batch_indices
-from hypersphere.data._records import Records
+from hypersphere.data._records import Record, Records
 
 _THREADS = min(16, os.cpu_count() or 1)  # more of them wait for the interpreter
 _AHEAD_PER_THREAD = 4  # decoded images that wait for their turn
@@ -25,8 +25,10 @@ class Batch(NamedTuple):
     """What one process contributes to one step.
 
     Attributes:
-        images: uint8 of shape (n, s, s, 3): red, green and blue, in `[0, 255]`.
-        labels: int32 of shape (n,), the index of each image's class.
+        images: uint8 of shape (n, s, s, 3): red, green and blue, in `[0, 255]`; or
+            what a `decode` makes.
+        labels: int32 of shape (n,), the index of each image's class; or what a `decode`
+            makes.
         weights: float32 of shape (n,), 1 for what counts and 0 for what does not:
             padding, and images that could not be decoded for an evaluation.
         skipped: int32 of shape (n,), the position in the set of an image that could not
@@ -34,8 +36,8 @@ class Batch(NamedTuple):
             -1 elsewhere.
     """
 
-    images: UInt8[np.ndarray, "n size size 3"]
-    labels: Int32[np.ndarray, " n"]
+    images: Shaped[np.ndarray, "n ..."]
+    labels: Any
     weights: Float32[np.ndarray, " n"]
     skipped: Int32[np.ndarray, " n"]
 
@@ -82,7 +84,7 @@ class Stream:
 
 
 def train_batches(
-    records: Records,
+    records: Records | Sequence[Any],
     *,
     batch_size: int,
     seed: int,
@@ -93,6 +95,7 @@ def train_batches(
     scale: tuple[float, float] = (0.08, 1.0),
     workers: int = 0,
     threads: int = 0,
+    decode: Decode | None = None,
 ) -> Stream:
     """Random crops to train on: the batches of the steps `start <= step < stop`.
 
@@ -120,6 +123,7 @@ def train_batches(
         workers: Number of processes that decode; 0 decodes in this one.
         threads: Number of threads that decode, in all workers together; 0 for one per
             core, at most 16.
+        decode: As in `RecordSet`, instead of crops.
 
     Returns:
         An iterator over batches of `batch_size / n` images each.
@@ -151,14 +155,15 @@ def train_batches(
             f"`start={start}` and `stop={stop}`."
         )
     batch_indices(start, size=len(records), batch_size=batch_size, seed=seed)  # checks
-    examples = _training(records, batch_size, seed, image_size, scale)
+    decode = decode or _cropping(image_size, scale)
+    examples = Training(records, batch_size, seed, decode)
     slots = Slots("train_batches", batch_size, *share)
     steps = range(start, stop)
     return _stream(examples, slots, steps, workers=workers, threads=threads)
 
 
 def batch_at(
-    records: Records,
+    records: Records | Sequence[Any],
     step: int,
     *,
     batch_size: int,
@@ -166,6 +171,7 @@ def batch_at(
     image_size: int,
     share: tuple[int, int] = (0, 1),
     scale: tuple[float, float] = (0.08, 1.0),
+    decode: Decode | None = None,
 ) -> Batch:
     """One batch of `train_batches` alone, decoded here and now.
 
@@ -177,6 +183,7 @@ def batch_at(
         image_size: Height and width of the crops in pixels.
         share: Which process this is, and how many there are.
         scale: Smallest and largest share of an image's area in a crop.
+        decode: As in `RecordSet`, instead of crops.
 
     Returns:
         The batch that the stream has at this step, bit for bit.
@@ -200,20 +207,22 @@ def batch_at(
         ((3, 8, 8, 3), [1.0, 1.0, 1.0])
     """
     batch_indices(step, size=len(records), batch_size=batch_size, seed=seed)  # checks
-    examples = _training(records, batch_size, seed, image_size, scale)
+    decode = decode or _cropping(image_size, scale)
+    examples = Training(records, batch_size, seed, decode)
     slots = Slots("batch_at", batch_size, *share)
     elements = range(step * slots.rows, (step + 1) * slots.rows)
     return _batch([examples(slots.position(element)) for element in elements])
 
 
 def eval_stream(
-    records: Records,
+    records: Records | Sequence[Any],
     *,
     batch_size: int,
     image_size: int,
     crop_fraction: float = 0.875,
     share: tuple[int, int] = (0, 1),
     threads: int = 0,
+    decode: Decode | None = None,
 ) -> Stream:
     """Central crops to evaluate on: every image exactly once over all processes.
 
@@ -230,6 +239,7 @@ def eval_stream(
         share: Which process this is, from 0, and how many there are. Process h of n
             gets rows `[h * batch_size / n, (h + 1) * batch_size / n)` of each batch.
         threads: Number of threads that decode; 0 for one per core, at most 16.
+        decode: As in `RecordSet`, instead of crops.
 
     Returns:
         An iterator over batches of `batch_size / n` images each.
@@ -258,30 +268,45 @@ def eval_stream(
         raise ValueError(
             "`eval_stream` needs at least one image, got `len(records)=0`."
         )
-    from hypersphere.data._decode import central_crop, check_center
-
-    check_center(image_size, crop_fraction)
-    crop = functools.partial(
-        central_crop, image_size=image_size, crop_fraction=crop_fraction
-    )
-    nothing = np.zeros((image_size, image_size, 3), np.uint8)
-    examples = Evaluation(records, crop, nothing)
+    if decode is None:
+        decode = _center(image_size, crop_fraction)
+        nothing = np.zeros((image_size, image_size, 3), np.uint8), np.int32(0)
+    else:
+        nothing = jax.tree.map(np.zeros_like, decode(records[0], None))
+    examples = Evaluation(records, decode, nothing)
     steps = range(-(-len(records) // batch_size))
     return _stream(examples, slots, steps, workers=0, threads=threads)
 
 
-def _training(
-    records: Records,
-    batch_size: int,
-    seed: int,
-    image_size: int,
-    scale: tuple[float, float],
-) -> Training:
+def _cropping(image_size: int, scale: tuple[float, float]) -> Decode:
+    """What makes a random crop of an image file."""
     from hypersphere.data._decode import check_crop, random_resized_crop
 
     check_crop(image_size, scale, (1.0, 1.0))
-    crop = functools.partial(random_resized_crop, image_size=image_size, scale=scale)
-    return Training(records, batch_size, seed, crop)
+
+    def decode(record: Record, rng: Any) -> tuple[np.ndarray, Any]:
+        crop = random_resized_crop(
+            record.content, rng, image_size=image_size, scale=scale
+        )
+        return crop, np.int32(record.label)
+
+    return decode
+
+
+def _center(image_size: int, crop_fraction: float) -> Decode:
+    """What makes a central crop of an image file."""
+    from hypersphere.data._decode import central_crop, check_center
+
+    check_center(image_size, crop_fraction)
+
+    def decode(record: Record, rng: Any) -> tuple[np.ndarray, Any]:
+        del rng
+        crop = central_crop(
+            record.content, image_size=image_size, crop_fraction=crop_fraction
+        )
+        return crop, np.int32(record.label)
+
+    return decode
 
 
 def _stream(
@@ -345,7 +370,7 @@ def _batch(examples: Sequence[Example]) -> Batch:
     images, labels, weights, skipped = zip(*examples, strict=True)
     return Batch(
         np.stack(images),
-        np.array(labels, np.int32),
+        jax.tree.map(lambda *each: np.stack(each), *labels),
         np.array(weights, np.float32),
         np.array(skipped, np.int32),
     )

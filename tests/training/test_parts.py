@@ -304,6 +304,20 @@ def regression(config):
     return data.Dataset("vectors", part(40), part(13))
 
 
+def decoded(config):
+    """The same set, of which each example is made when it is needed."""
+    whole = regression(config)
+
+    def decode(item, rng):
+        name, index = item
+        part = getattr(whole, name)
+        labels = {key: label[index] for key, label in part.labels.items()}
+        return part.images[index], labels
+
+    parts = ([(name, i) for i in range(n)] for name, n in (("train", 40), ("test", 13)))
+    return data.RecordSet("vectors", *parts, decode=decode)
+
+
 def regress(config, images):
     assert images == ("vectors", (5,), 0, 40, 13, "float32")
 
@@ -333,6 +347,11 @@ def test_examples_that_are_no_images_are_learned_and_resumed(tmp_path, capsys):
         ValueError, match=r"\(make_model, loss, dataset\).*`get_dataset`"
     ):
         training.train(config, tmp_path, parts=regress)
+    # Decoded one by one in the background they are the same examples.
+    config.data.stream = True
+    own = dict(parts=regress, dataset=decoded)
+    again = training.train(config, tmp_path / "streamed", **own)
+    assert again["test_loss"] == pytest.approx(result["test_loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize(

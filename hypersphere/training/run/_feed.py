@@ -118,12 +118,16 @@ def _open(config: TrainConfig, mesh: Mesh, say: Say, source: str) -> Feed:
 def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed:
     found = dataset(config) if callable(dataset) else dataset
     if isinstance(found, data.RecordSet):
-        if not (config.data.stream and config.data.image_size):
+        if not config.data.stream or not (found.decode or config.data.image_size):
             raise ValueError(
-                "A `RecordSet` is streamed: it needs `config.data.stream=True` and "
-                "`config.data.image_size`, the side of a crop in pixels."
+                "A `RecordSet` is streamed: it needs `config.data.stream=True` and, "
+                "without a `decode` of its own, `config.data.image_size`, the side of "
+                "a crop in pixels."
             )
-        return Streamed(found, config, mesh, say)
+        feed = Streamed(found, config, mesh, say)
+        if found.decode is not None:
+            _refuse_ignored(config.data, feed.images)
+        return feed
     if not isinstance(found, data.Dataset):
         raise ValueError(
             "`dataset` needs a `data.Dataset` or a `data.RecordSet`, or a function "
@@ -134,23 +138,30 @@ def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed
             "`config.data.stream` needs a `data.RecordSet`, got a `data.Dataset`, "
             "which is in memory. Leave it at False."
         )
-    _refuse_ignored(config.data, found)
-    return Resident(found, config, mesh)
+    feed = Resident(found, config, mesh)
+    _refuse_ignored(config.data, feed.images)
+    return feed
 
 
-def _refuse_ignored(c: DataConfig, dataset: data.Dataset) -> None:
+def _refuse_ignored(c: DataConfig, images: Images) -> None:
     """Raises where a field would change images, and there are none."""
     of_images = ("flip", "pad", "rand_layers", "erase", "mixup", "cutmix", "image_size")
     ignored = [name for name in of_images if getattr(c, name)]
-    if dataset.train.images.dtype == np.uint8:  # which has its size
+    if images.dtype == "uint8":  # which has its size
         ignored = [name for name in ignored if name == "image_size"]
     if ignored:
         raise ValueError(
             f"`config.data.{ignored[0]}={getattr(c, ignored[0])!r}` has no effect on "
-            f"the examples of {dataset.name}, "
-            f"{dataset.train.images.dtype}{list(dataset.image_shape)}. Leave it at "
-            "its default."
+            f"the examples of {images.name}, {images.dtype}{list(images.image_shape)}. "
+            "Leave it at its default."
         )
+
+
+def _check_example(records: data.RecordSet, example: tuple[Any, Any]) -> None:
+    """Raises unless a set of such examples could be a `Dataset`."""
+    image, labels = jax.tree.map(lambda x: np.asarray(x)[None], example)
+    part = data.ImageSet(image, labels)
+    data.Dataset(f"{records.name}, one example", part, part, records.class_names)
 
 
 class Resident:
@@ -234,14 +245,22 @@ class Streamed:
         self._next = -1
         self._bad: dict[str, set[int]] = {"train": set(), "test": set()}
         self.class_names = records.class_names
-        self.labels = jax.ShapeDtypeStruct((), np.int32)
         size = config.data.image_size
+        example = np.zeros((size, size, 3), np.uint8), np.int32(0)
+        if records.decode is not None:
+            example = records.decode(records.train[0], None)
+            _check_example(records, example)
+        image, labels = example
+        self.labels = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), labels
+        )
         self.images = Images(
             records.name,
-            (size, size, 3),
+            image.shape,
             records.num_classes,
             train=len(records.train),
             test=len(records.test),
+            dtype=image.dtype.name,
         )
 
     def take(self, position: int, count: int) -> tuple[Pool, None]:
@@ -279,6 +298,7 @@ class Streamed:
             crop_fraction=self._config.data.crop_fraction,
             share=_mesh.local_rows(self._mesh, batch_size),
             threads=self._config.data.threads,
+            decode=self._records.decode,
         )
         with stream:
             for batch in stream:
@@ -309,19 +329,21 @@ class Streamed:
             share=_mesh.local_rows(self._mesh, c.batch_size),
             workers=c.data.workers,
             threads=c.data.threads,
+            decode=self._records.decode,
         )
 
     def _sent(self, batch: data.Batch, name: str, size: int = 0) -> Pool:
         self._count_bad(name, batch.skipped[batch.skipped >= 0])
         size = size or self._config.batch_size
-        images = _mesh.to_batch(self._mesh, batch.images, size)
-        return images, _mesh.to_batch(self._mesh, batch.labels, size)
+        place = lambda array: _mesh.to_batch(self._mesh, array, size)  # noqa: E731
+        return place(batch.images), jax.tree.map(place, batch.labels)
 
     def _count_bad(self, name: str, skipped: np.ndarray) -> None:
         records, bad = getattr(self._records, name), self._bad[name]
         for index in sorted(set(skipped.tolist()) - bad):
             bad.add(index)
-            self._say(f"Left out, cannot be decoded: {records.name(index)}")
+            name = data.name_of(records, index)
+            self._say(f"Left out, cannot be decoded: {name}")
         most = self._config.data.max_bad * len(records)
         if len(bad) > most:
             raise ValueError(
@@ -345,18 +367,18 @@ class _StreamedSplit(NamedTuple):
 class _Spaced:
     """Some of other records, evenly spaced: sets may be sorted by class."""
 
-    records: data.Records
+    records: Any
     size: int
     mixed_by: int = 0  # images per batch; 0 for the order of the set
 
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: Any) -> data.Record:
+    def __getitem__(self, index: Any) -> Any:
         return self.records[self.index(index)]
 
     def name(self, index: int) -> str:
-        return self.records.name(self.index(index))
+        return data.name_of(self.records, self.index(index))
 
     def index(self, index: Any) -> Any:
         """Where in the other records one of these is; of int or an array of them."""
