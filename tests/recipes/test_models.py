@@ -6,7 +6,7 @@ from flax import nnx
 
 from hypersphere import models, nn, ops, training
 from hypersphere.training.settings import check
-from tests.training.small import config_of
+from tests.training.small import config_of, section
 
 IMAGES = training.Images("", (8, 8, 3), 3, 9)
 
@@ -104,7 +104,6 @@ def test_a_config_without_the_newer_fields_is_a_spherenet():
 @pytest.mark.parametrize(
     "fields",
     [
-        dict(name="resnet", depth=20, width=0.125, similarity="none"),
         dict(name="decoupled_resnet", width=1 / 32, magnitude="tanh"),
         dict(name="vgg", depth=11, dropout=0.5, remat=True),
     ],
@@ -112,12 +111,8 @@ def test_a_config_without_the_newer_fields_is_a_spherenet():
 )
 def test_networks_train_in_the_program(tmp_path, fields):
     config = config_of({"data.source": "synthetic:32x32x1,classes=3,examples=48"})
-    config.steps = 3
-    for name, value in fields.items():
-        setattr(config.model, name, value)
+    config.steps, config.model = 3, section("model", momentum=0.5, **fields)
     result = training.train(config, tmp_path)
     assert result["steps"] == 3 and np.isfinite(result["test_loss"])
     names = np.load(tmp_path / "kernels.npz").files
-    assert (
-        len(names) == {"resnet": 21, "decoupled_resnet": 18, "vgg": 10}[fields["name"]]
-    )
+    assert len(names) == {"decoupled_resnet": 18, "vgg": 10}[fields["name"]]

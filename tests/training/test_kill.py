@@ -36,8 +36,8 @@ def kill_at(moment, process, workdir, generator):
 
 @pytest.mark.parametrize(
     ("devices", "stream", "workers"),
-    [(1, False, 0), (4, False, 0), (1, True, 0), (1, True, 2)],
-    ids=["one_device", "four_devices", "stream", "stream_workers"],
+    [(1, False, 0), (4, False, 0), (1, True, 2)],
+    ids=["one_device", "four_devices", "stream_workers"],
 )
 def test_a_run_killed_five_times_is_bit_for_bit_the_one_that_was_not(
     request, tmp_path, devices, stream, workers

@@ -93,8 +93,8 @@ def test_arrays_arrive_as_they_are(draw):
 @pytest.mark.parametrize(
     ("similarity", "meshes"),
     [
-        ("linear", ["8x1x1", "1x8x1", "1x1x8", "2x2x2"]),
-        ("learnable_sigmoid", ["4x2x1", "2x1x4", "1x2x4"]),
+        ("linear", ["8x1x1", "1x8x1", "2x2x2"]),
+        ("learnable_sigmoid", ["1x2x4"]),
     ],
 )
 def test_every_mesh_of_eight_devices_gives_the_losses_of_one(similarity, meshes):

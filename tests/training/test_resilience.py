@@ -59,7 +59,7 @@ def test_another_config_is_refused_unless_changes_are_allowed(tmp_path):
     line = refusal(folder, *changes)
     for told in (
         "config.seed is 0 there and 1 now",
-        "config.optim.schedule is 'cosine' there and 'constant' now",
+        "config.optim.schedule.name is 'cosine' there and 'constant' now",
         "config.batch_size is 8 there and 16 now",
         "config.steps is 4 there and 6 now",
         "--allow_changes",

@@ -94,6 +94,8 @@ def differences(
 ) -> list[str]:
     """What of two configs differs that changes what is learned, in words.
 
+    Of two recipes that are not the same it tells the names, and the fields of both.
+
     Args:
         there: Of work that is there.
         here: Of what is asked for now.
@@ -104,5 +106,5 @@ def differences(
     return [
         f"config.{name} is {old[name]!r} there and {value!r} now"
         for name, value in new.items()
-        if old[name] != value and name not in free
+        if name in old and old[name] != value and name not in free
     ]
