@@ -77,6 +77,15 @@ def on_answers(loss):
     )
 
 
+def on_cosines(loss, **options):
+    return lambda rngs: lambda cos, labels, lengths: loss(cos, labels, **options)
+
+
+def with_state(loss, state):
+    """The loss alone of one that has a state."""
+    return lambda cos, labels, **given: loss(cos, labels, state, **given)[0]
+
+
 def projected(params):
     projection = optim.keep_unit_norm()
     steps = jnp.zeros_like(params)
@@ -175,6 +184,54 @@ ROWS = {
     "losses.w_softmax": Row(on_answers(losses.w_softmax), answers),
     "losses.ga_softmax": Row(on_answers(losses.ga_softmax), answers),
     "losses.a_softmax": Row(on_answers(losses.a_softmax), answers),
+    "losses.normface": Row(on_cosines(losses.normface), answers),
+    "losses.cosface": Row(on_cosines(losses.cosface), answers),
+    "losses.arcface": Row(on_cosines(losses.arcface), answers),
+    "losses.combined_margin": Row(
+        on_cosines(losses.combined_margin, times=1.5, label_smoothing=0.1), answers
+    ),
+    "losses.sphereface": Row(on_cosines(losses.sphereface), answers),
+    "losses.sphereface_r": Row(on_cosines(losses.sphereface_r, version="v2"), answers),
+    "losses.sphereface2": Row(on_cosines(losses.sphereface2, bias=1.0), answers),
+    "losses.adaface": Row(
+        on_answers(with_state(losses.adaface, losses.AdaFaceState())),
+        answers,
+        per_example=False,
+    ),
+    "losses.magface": Row(on_answers(losses.magface), answers),
+    "losses.curricularface": Row(
+        on_cosines(with_state(losses.curricularface, losses.CurricularFaceState())),
+        answers,
+        per_example=False,
+    ),
+    "losses.adacos": Row(
+        on_cosines(with_state(losses.adacos, losses.adacos_start(4))),
+        answers,
+        per_example=False,
+    ),
+    "losses.madacos": Row(on_cosines(losses.madacos), answers, per_example=False),
+    "losses.weighted_mean": Row(
+        lambda rngs: (
+            lambda cos, labels, lengths: losses.weighted_mean(
+                lengths, jnp.ones(len(lengths), lengths.dtype)
+            )
+        ),
+        answers,
+        per_example=False,
+    ),
+    "losses.without_similar": Row(on_cosines(losses.without_similar), answers),
+    "losses.raise_hardest": Row(on_cosines(losses.raise_hardest, count=2), answers),
+    "losses.nearest_subcentre": Row(
+        lambda rngs: (
+            lambda cos, labels, lengths: losses.nearest_subcentre(
+                cos[..., None] * jnp.array([0.5, 1.0], cos.dtype)[None, None]
+            )
+        ),
+        answers,
+    ),
+    "ops.additive_margin": Row(
+        lambda rngs: functools.partial(ops.additive_margin, angular=0.5), cosines
+    ),
     "losses.annealed_margin_weight": Row(
         lambda rngs: losses.annealed_margin_weight(), steps
     ),
@@ -208,7 +265,18 @@ ROWS = {
     "ops.magnitudes.Mix": Row(on_norms(magnitudes.Mix()), norms),
 }
 # Functions of whole models: what they make of a layer has a row as that layer.
-NOT_LAYERS = {"nn.directions", "nn.spherize", "nn.spherical_layers", "linen.spherize"}
+NOT_LAYERS = {
+    "losses.AdaCosState",
+    "losses.AdaFaceState",
+    "losses.CurricularFaceState",
+    "losses.adacos_start",
+    "losses.sphereface2_bias",
+    "losses.subcentre_outliers",
+    "nn.directions",
+    "nn.spherize",
+    "nn.spherical_layers",
+    "linen.spherize",
+}
 DRAW_NOTHING = {"nn.LearnableSigmoid", "linen.LearnableSigmoid", "nn.CosineAttention"}
 
 # Plain functions of arrays, of which every use is compiled.

@@ -22,8 +22,10 @@ def test_the_docstring_names_every_argument_and_shows_an_example(name):
     assert ">>> " in (section(docstring, "Example") or "")
     arguments = section(docstring, "Args") or ""
     function = value.__init__ if isinstance(value, type) else value
+    if isinstance(value, type) and issubclass(value, tuple):
+        function = value.__new__
     parameters = inspect.signature(function).parameters
-    needed = [name for name in parameters if name != "self"]
+    needed = [name for name in parameters if name not in ("self", "_cls")]
     described = re.findall(r"^    (\w+): \S", arguments, re.MULTILINE)
     if isinstance(value, type) and issubclass(value, flax_linen.Module):
         inherited = options_of_flax(value)

@@ -8,6 +8,18 @@ Each is a dataclass with the fields that go with the name, and makes its part of
 Needs the extra `[train]`.
 """
 
+from hypersphere.recipes._centres import (
+    AdaCos as AdaCos,
+    AdaFace as AdaFace,
+    ArcFace as ArcFace,
+    CombinedMargin as CombinedMargin,
+    CosFace as CosFace,
+    CurricularFace as CurricularFace,
+    MagFace as MagFace,
+    NormFace as NormFace,
+    SphereFace as SphereFace,
+    SphereFace2 as SphereFace2,
+)
 from hypersphere.recipes._losses import (
     LOSSES as LOSSES,
     ASoftmax as ASoftmax,

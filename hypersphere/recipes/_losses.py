@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import optax
 
 from hypersphere import losses, ops
+from hypersphere.recipes._centres import CENTRES
 from hypersphere.training.settings import LossConfig, choose, number, option
 
 Loss = Callable[[Any, Any, Any], Any]
@@ -43,8 +44,9 @@ class Softmax(_Smoothed):
 
     head: ClassVar[str] = "linear"
 
-    def make(self) -> Loss:
+    def make(self, images: Any) -> Loss:
         """(scores, labels, step) -> the loss of each example."""
+        del images
         return lambda scores, labels, step: self._softmax(scores, labels)
 
 
@@ -60,8 +62,9 @@ class WSoftmax(_Smoothed):
     similarity: str = option("cosine", SIMILARITIES)
     k: float = number(0.3, 0, ends="()")
 
-    def make(self) -> Loss:
+    def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
+        del images
         g = choose("loss.similarity", self.similarity, SIMILARITIES)(self.k)
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
@@ -94,8 +97,9 @@ class ASoftmax(LossConfig):
     anneal_power: float = 1.0
     anneal_min: float = 5.0
 
-    def make(self) -> Loss:
+    def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
+        del images
         g, weight = self._similarity(), self._margin_weight()
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
@@ -146,4 +150,5 @@ LOSSES: dict[str, type[LossConfig]] = {
     "w_softmax": WSoftmax,
     "ga_softmax": GASoftmax,
     "a_softmax": ASoftmax,
+    **CENTRES,
 }

@@ -1,18 +1,21 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
-from hypersphere import losses
-from tests.training.small import section
+from hypersphere import losses, recipes, training
+from hypersphere.training.run._load import restored
+from tests.training.small import config_of, section
 
 LABELS = np.array([0, 1, 2, 0, 1], np.int32)
 
 
 def given(name, **fields):
     """The loss that a config names, where fields that it does not have are others'."""
-    return section("loss", name=name, **fields).make()
+    return section("loss", name=name, **fields).make(None)
 
 
 @pytest.fixture
@@ -60,3 +63,49 @@ def test_the_margin_is_annealed_in_by_the_step(outputs):
     for step in (0, 1_000, 100_000):
         ours, truth = both(*outputs, LABELS, np.int32(step))
         np.testing.assert_allclose(ours, truth, rtol=1e-6)
+
+
+STATEFUL = {"adaface", "curricularface", "adacos"}
+IMAGES = training.Images("", (8, 8, 1), 3, 48)
+
+
+def test_every_loss_is_called_by_its_name_and_keeps_what_it_needs(outputs):
+    made = {name: kind().make(IMAGES) for name, kind in recipes.LOSSES.items()}
+    split = {
+        name: nnx.split(loss) if isinstance(loss, nnx.Module) else (None, loss)
+        for name, loss in made.items()
+    }
+    states = {name: state for name, (graph, state) in split.items() if graph}
+    assert states.keys() == {*STATEFUL, "sphereface2"}
+
+    @jax.jit
+    def called(states, cos, norm):
+        found = {}
+        for name, (graph, loss) in split.items():
+            call = loss if graph is None else nnx.merge(graph, states[name])
+            given = cos if name == "softmax" else (cos, norm)
+            found[name] = call(given, jnp.asarray(LABELS), 0)
+            if graph is not None:
+                states[name] = nnx.state(call)
+        return found, states
+
+    found, after = called(states, *outputs)
+    for name, loss in found.items():
+        assert loss.shape == (5,) and np.isfinite(loss).all(), name
+    for name, state in states.items():
+        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(after[name]), strict=True)
+        assert any(one != other for one, other in pairs) == (name in STATEFUL), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["adaface", "sphereface2"])
+def test_what_a_loss_keeps_is_trained_and_saved(name, tmp_path):
+    result = training.train(config_of({"loss.name": name}), tmp_path)
+    assert np.isfinite(result["test_loss"])
+    _, state, _ = restored(tmp_path)
+    start = recipes.LOSSES[name]().make(IMAGES)
+    own = {"adaface": state.stats, "sphereface2": state.params}[name]["loss"]
+    before = jax.tree.leaves(nnx.state(start, nnx.Variable))
+    assert all(
+        one != other for one, other in zip(jax.tree.leaves(own), before, strict=True)
+    )

@@ -29,7 +29,7 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
         schedule = schedule or config.optim.make_schedule(config.steps)
     return Whole(
         make_model=make,
-        loss=config.loss.make() if own.loss is None else own.loss,
+        loss=config.loss.make(images) if own.loss is None else own.loss,
         optimizer=optimizer,
         schedule=schedule,
         evaluate=own.evaluate or functools.partial(accuracy, images.num_classes),

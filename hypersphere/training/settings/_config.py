@@ -99,8 +99,12 @@ class LossConfig(Recipe, abc.ABC):
     head: ClassVar[str] = "angular"
 
     @abc.abstractmethod
-    def make(self) -> Callable[[Any, Any, Any], Any]:
-        """(what the model returned, labels, step) -> one number per example."""
+    def make(self, images: Any) -> Any:
+        """(what the model returned, labels, step) -> one number per example.
+
+        Args:
+            images: The `training.Images` that is trained on.
+        """
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,0 +1,431 @@
+"""Margins and scales that follow the training: state in, state out, as Optax does."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hypersphere import ops
+from hypersphere.losses._centres import (
+    PastPi,
+    PerClass,
+    check,
+    check_angle,
+    check_at_least,
+    cross_entropy,
+    margin_softmax,
+    right,
+)
+from hypersphere.losses._softmax import one_column
+
+Norms = Float[Array, " batch"] | Float[Array, "batch 1"]
+
+
+class AdaFaceState(NamedTuple):
+    """Running mean and deviation of feature norms, scalars in their units.
+
+    Args:
+        mean: The mean.
+        deviation: The standard deviation of a sample.
+
+    Example:
+        >>> from hypersphere import losses
+        >>> losses.AdaFaceState()
+        AdaFaceState(mean=20.0, deviation=100.0)
+    """
+
+    mean: Array | float = 20.0
+    deviation: Array | float = 100.0
+
+
+def adaface(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    state: AdaFaceState,
+    *,
+    feature_norm: Norms,
+    margin: PerClass = 0.4,
+    concentration: float = 0.333,
+    scale: PerClass = 64.0,
+    momentum: float = 0.99,
+    eps: float = 1e-3,
+) -> tuple[Float[Array, " batch"], AdaFaceState]:
+    """A margin in radians that is larger for features that are longer than usual.
+
+    With z the norm, taken relative to its running mean and deviation, times
+    `concentration`, in [-1, 1], the right class answers at
+    `cos(clip(theta - margin * z, eps, pi - eps)) - margin * (1 + z)`.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1].
+        labels: Index of the right class, in [0, classes).
+        state: Of the step before; `AdaFaceState()` at first.
+        feature_norm: The length of each feature, in its own units; no gradient goes
+            there. Of the whole batch on all devices.
+        margin: In radians, in [0, pi], and a cosine at once.
+        concentration: What the relative norm is multiplied by, positive.
+        scale: What cosines are multiplied by; as in `normface`.
+        momentum: Share of the statistics that a step keeps, in [0, 1]; 0 takes those of
+            the batch alone. The published code's `t_alpha` is one minus this.
+        eps: Radians, and cosines, that all stay away from their ends by.
+
+    Returns:
+        The loss of each example in nats, and the new state.
+
+    Raises:
+        ValueError: If shapes, a label or a number do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos, norms = jnp.array([[0.9, 0.1], [0.2, 0.8]]), jnp.array([15.0, 30.0])
+        >>> loss, state = losses.adaface(
+        ...     cos, jnp.array([0, 1]), losses.AdaFaceState(), feature_norm=norms
+        ... )
+        >>> print(state.mean)
+        20.025
+
+    References:
+        Kim et al., AdaFace, CVPR 2022, equations 13 to 16.
+        https://arxiv.org/abs/2204.00964
+        Differs: a batch of one has deviation 0, where the code's is NaN.
+    """
+    check_angle("adaface", margin=margin)
+    check_at_least("adaface", 0, concentration=concentration)
+    norms = one_column("adaface", feature_norm, cos)
+    norms = norms.astype(jnp.promote_types(norms.dtype, jnp.float32))
+    norms = jax.lax.stop_gradient(jnp.clip(norms, 1e-3, 100.0))
+    freedom = max(norms.size - 1, 1)
+    mean = jnp.mean(norms)
+    deviation = jnp.sqrt(jnp.sum(jnp.square(norms - mean)) / freedom)
+    state = AdaFaceState(
+        momentum * state.mean + (1 - momentum) * mean,
+        momentum * state.deviation + (1 - momentum) * deviation,
+    )
+    relative = (norms - state.mean) / (state.deviation + eps)
+    z = jnp.clip(concentration * relative, -1, 1)
+
+    def answer(cos: Array, margin: PerClass, z: Array) -> Array:
+        theta = jnp.clip(ops.angle(cos) - margin * z, eps, math.pi - eps)
+        return jnp.cos(theta) - margin * (1 + z)
+
+    loss = margin_softmax(
+        "adaface",
+        jnp.clip(cos.astype(norms.dtype), eps - 1, 1 - eps),
+        labels,
+        answer,
+        {"margin": margin, "z": z},
+        scale=scale,
+    )
+    return loss, state
+
+
+def magface(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    *,
+    feature_norm: Norms,
+    norms: tuple[float, float] = (10.0, 110.0),
+    margins: tuple[float, float] = (0.45, 0.8),
+    scale: PerClass = 64.0,
+    regularizer: float = 35.0,
+    past_pi: PastPi = "continuous",
+) -> Float[Array, " batch"]:
+    """A margin in radians that grows with the feature's length, and a reward for it.
+
+    `arcface` with a margin that rises in a straight line from `margins[0]` at the
+    length `norms[0]` to `margins[1]` at `norms[1]`, plus `regularizer` times `a /
+    norms[1]**2 + 1 / a` with a the length, kept inside of `norms`: beyond them it has
+    no gradient.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1].
+        labels: Index of the right class, in [0, classes).
+        feature_norm: The length of each feature, in its own units.
+        norms: The shortest and longest that count, positive.
+        margins: Theirs, in radians, in [0, pi].
+        scale: What cosines are multiplied by; as in `normface`.
+        regularizer: Weight of the reward, at least 0. Lengths move towards
+            `norms[1]` if it is above `scale * k * (u * l)**2 / (u**2 - l**2)`, with l
+            and u of `norms` and k the slope of the margin.
+        past_pi: What comes past pi, as in `ops.additive_margin`.
+
+    Returns:
+        The loss of each example, in nats but for the reward.
+
+    Raises:
+        ValueError: If shapes, a label or a number do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos, norms = jnp.array([[0.9, 0.1], [0.2, 0.8]]), jnp.array([15.0, 30.0])
+        >>> loss = losses.magface(
+        ...     cos, jnp.array([0, 1]), feature_norm=norms, scale=4.0, regularizer=0.0
+        ... )
+        >>> print(loss.round(2))
+        [0.12 0.38]
+
+    References:
+        Meng et al., MagFace, CVPR 2021, equations 4 to 6.
+        https://arxiv.org/abs/2103.06627
+        Differs: no `easy_margin`, which the published code has by default and which is
+        not monotone.
+    """
+    low, high = norms
+    if not 0 < low < high < math.inf:
+        raise ValueError(f"`magface` needs `0 < norms[0] < norms[1]`, got {norms!r}.")
+    check_angle("magface", margins_0=margins[0], margins_1=margins[1])
+    check_at_least("magface", 0, regularizer=regularizer)
+    length = one_column("magface", feature_norm, cos)
+    length = jnp.clip(
+        length.astype(jnp.promote_types(length.dtype, jnp.float32)), low, high
+    )
+    slope = (margins[1] - margins[0]) / (high - low)
+    loss = margin_softmax(
+        "magface",
+        cos,
+        labels,
+        lambda cos, margin: ops.additive_margin(cos, angular=margin, past_pi=past_pi),
+        {"margin": margins[0] + slope * (length - low)},
+        scale=scale,
+    )
+    reward = length[:, 0] / high**2 + 1 / length[:, 0]
+    return loss + regularizer * reward
+
+
+class CurricularFaceState(NamedTuple):
+    """What `curricularface` knows of the steps before.
+
+    Args:
+        mean: The running mean of right classes' cosines, a scalar in [-1, 1].
+
+    Example:
+        >>> from hypersphere import losses
+        >>> losses.CurricularFaceState()
+        CurricularFaceState(mean=0.0)
+    """
+
+    mean: Array | float = 0.0
+
+
+def curricularface(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    state: CurricularFaceState,
+    *,
+    margin: PerClass = 0.5,
+    scale: PerClass = 64.0,
+    momentum: float = 0.99,
+    past_pi: PastPi = "continuous",
+) -> tuple[Float[Array, " batch"], CurricularFaceState]:
+    """`arcface` with `margin` radians, where hard wrong classes count more and more.
+
+    A wrong class whose cosine is above that of the right one with its margin answers
+    `c * (t + c)`, with t the running mean of the right classes' cosines.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1].
+        labels: Index of the right class, in [0, classes).
+        state: Of the step before; `CurricularFaceState()` at first.
+        margin: In radians, in [0, pi]; as in `arcface`.
+        scale: What cosines are multiplied by; as in `normface`.
+        momentum: Share of the mean that a step keeps, in [0, 1].
+        past_pi: What comes past pi, as in `ops.additive_margin`.
+
+    Returns:
+        The loss of each example in nats, and the new state, of the whole batch.
+
+    Raises:
+        ValueError: If shapes, a label or a number do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos = jnp.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> loss, state = losses.curricularface(
+        ...     cos, jnp.array([0, 1]), losses.CurricularFaceState(), scale=4.0
+        ... )
+        >>> print(loss.round(2), state.mean)
+        [0.14 0.35] 0.0085
+
+    References:
+        Huang et al., CurricularFace, CVPR 2020, equations 5 to 8.
+        https://arxiv.org/abs/2004.00288
+    """
+    check_angle("curricularface", margin=margin)
+    check("curricularface", cos, labels, scale=scale)
+    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    is_right = right(labels, cos.shape[-1])
+    own = jnp.sum(jnp.where(is_right, wide, 0), -1, keepdims=True)
+    mean = (1 - momentum) * jax.lax.stop_gradient(jnp.mean(own))
+    state = CurricularFaceState(mean + momentum * state.mean)
+
+    def harder(cos: Array, own: Array, margin: PerClass) -> Array:
+        moved = ops.additive_margin(own, angular=margin, past_pi="plain")
+        return jnp.where(cos > moved, cos * (state.mean + cos), cos)
+
+    loss = margin_softmax(
+        "curricularface",
+        cos,
+        labels,
+        lambda cos, margin: ops.additive_margin(cos, angular=margin, past_pi=past_pi),
+        {"margin": margin},
+        scale=scale,
+        others=harder,
+    )
+    return loss, state
+
+
+class AdaCosState(NamedTuple):
+    """What `adacos` knows of the step before.
+
+    Args:
+        scale: Its scale, a positive scalar.
+
+    Example:
+        >>> from hypersphere import losses
+        >>> losses.adacos_start(11)
+        AdaCosState(scale=3.256347067030294)
+    """
+
+    scale: Array | float
+
+
+def adacos_start(classes: int) -> AdaCosState:
+    """The scale that AdaCos begins with: `sqrt(2) * log(classes - 1)`.
+
+    Args:
+        classes: How many, at least 3: with two the scale would be zero.
+
+    Returns:
+        The state for `adacos`.
+
+    Raises:
+        ValueError: If there are fewer than three classes.
+
+    Example:
+        >>> from hypersphere import losses
+        >>> round(losses.adacos_start(11).scale, 3)
+        3.256
+    """
+    if classes < 3:
+        raise ValueError(
+            "`adacos` needs at least 3 classes, or its scale would begin at zero, got "
+            f"{classes}. Use `normface` with a scale of your own."
+        )
+    return AdaCosState(math.sqrt(2) * math.log(classes - 1))
+
+
+def adacos(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    state: AdaCosState,
+) -> tuple[Float[Array, " batch"], AdaCosState]:
+    """`normface` with a scale that follows the angles: nothing to be chosen.
+
+    The new scale is `log(B) / cos(min(pi / 4, theta))`, with theta the median angle of
+    right classes (the lower one of two) and B the mean over the batch of the sum of
+    `exp(scale * c)` over the wrong classes, with the scale of the step before.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1]; of all
+            classes, and of the whole batch on all devices.
+        labels: Index of the right class, in [0, classes).
+        state: Of the step before; `adacos_start(classes)` at first.
+
+    Returns:
+        The loss of each example in nats, by the new scale, and the new state.
+
+    Raises:
+        ValueError: If shapes or a label do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos = jnp.array([[0.9, 0.1, 0.2], [0.2, 0.8, 0.1]])
+        >>> state = losses.adacos_start(3)
+        >>> loss, state = losses.adacos(cos, jnp.array([0, 1]), state)
+        >>> round(float(state.scale), 3)
+        0.935
+
+    References:
+        Zhang et al., AdaCos, CVPR 2019, equations 12 to 14.
+        https://arxiv.org/abs/1905.00292
+    """
+    check("adacos", cos, labels)
+    wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
+    is_right = right(labels, cos.shape[-1])
+    wrong = jnp.where(is_right, -jnp.inf, state.scale * wide)
+    mean = jax.nn.logsumexp(wrong) - math.log(len(cos))
+    angles = ops.angle(jnp.sum(jnp.where(is_right, wide, 0), -1))
+    scale = mean / jnp.cos(jnp.minimum(math.pi / 4, _lower_median(angles)))
+    loss = margin_softmax("adacos", cos, labels, lambda cos: cos, {}, scale=scale)
+    return loss, AdaCosState(scale)
+
+
+def madacos(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    *,
+    share: float = 0.02,
+    least_scale: float = 32.0,
+    classes: int = 0,
+) -> Float[Array, " batch"]:
+    """`cosface` whose scale and margin are those of the batch's median example.
+
+    With c the median of the right classes' cosines (the lower one of two), the scale is
+    the one at which an example that has c, and 0 everywhere else, has a probability of
+    `1 - share`: `log((classes - 1) * (1 - share) / share) / (1 - c)`, and at least
+    `least_scale`. The margin then brings the median example to the probability `share`
+    of its wrong classes; it is at least 0. No gradient goes through either.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1]; of all
+            classes, and of the whole batch on all devices.
+        labels: Index of the right class, in [0, classes).
+        share: In (0, 1).
+        least_scale: Positive.
+        classes: What counts as the number of classes; 0 for that of `cos`. The
+            published code has 10,000,000 whatever the set.
+
+    Returns:
+        The loss of each example in nats, at least zero.
+
+    Raises:
+        ValueError: If shapes, a label or a number do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos = jnp.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> print(losses.madacos(cos, jnp.array([0, 1])).round(4))
+        [0.0783 3.912 ]
+
+    References:
+        Zhu et al., Coarse-to-Fine Compact Discriminative (CFCD), ICCV 2023.
+        https://arxiv.org/abs/2308.04008
+    """
+    check("madacos", cos, labels, scale=least_scale)
+    if not 0 < share < 1:
+        raise ValueError(f"`madacos` needs `0 < share < 1`, got `share={share!r}`.")
+    wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
+    is_right = right(labels, cos.shape[-1])
+    own = jnp.sum(jnp.where(is_right, wide, 0), -1)
+    median = _lower_median(own)
+    others = max((classes or cos.shape[-1]) - 1, 1)
+    odds = math.log(others * (1 - share) / share)
+    gap = jnp.maximum(1 - median, 1e-6)
+    scale = jnp.maximum(odds / gap, least_scale)
+    which = jnp.argmax(own == median)
+    wrong = jnp.where(is_right[which], -jnp.inf, scale * wide[which])
+    reach = jax.nn.logsumexp(wrong) + math.log(share / (1 - share))
+    margin = jnp.maximum(median - reach / scale, 0)
+    responses = cos.astype(wide.dtype) - jnp.where(is_right, margin, 0)
+    return cross_entropy(scale, responses, is_right)
+
+
+def _lower_median(values: Array) -> Array:
+    return jnp.sort(values)[(values.size - 1) // 2]
