@@ -386,7 +386,7 @@ FAULTS = (
     Fault(
         "a field of a loss that is not chosen is ignored",
         "training/settings/_recipe.py",
-        "if value not in owners.values():",
+        "if any(value != default for default in owners.values()):",
         "if not owners:",
         "training/test_validate.py",
     ),

@@ -15,10 +15,12 @@ from hypersphere.recipes._centres import (
     CombinedMargin as CombinedMargin,
     CosFace as CosFace,
     CurricularFace as CurricularFace,
+    MadaCos as MadaCos,
     MagFace as MagFace,
     NormFace as NormFace,
     SphereFace as SphereFace,
     SphereFace2 as SphereFace2,
+    SphereFaceR as SphereFaceR,
 )
 from hypersphere.recipes._losses import (
     LOSSES as LOSSES,

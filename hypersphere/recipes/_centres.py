@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from hypersphere import losses
-from hypersphere.training.settings import LossConfig, number, option
+from hypersphere.training.settings import LossConfig, number, option, radians
 
 Loss = Callable[[Any, Any, Any], Any]
 
@@ -115,7 +115,7 @@ class ArcFace(NormFace):
     """
 
     scale: float = number(64.0, 0)
-    margin: float = number(0.5, 0, 3.141592653589793)
+    margin: float = radians(0.5)
     past_pi: str = option("continuous", PAST_PI)
     detach_margin: bool = False
 
@@ -140,7 +140,7 @@ class CombinedMargin(NormFace):
 
     scale: float = number(64.0, 0)
     times: float = number(1.0, 1)
-    angular: float = number(0.3, 0, 3.141592653589793)
+    angular: float = radians(0.3)
     cosine: float = number(0.2, 0)
     past_pi: str = option("continuous", PAST_PI)
     detach_margin: bool = False
@@ -175,6 +175,67 @@ class SphereFace(NormFace):
     def _loss(self, cos: Any, labels: Any, **given: Any) -> Any:
         given["detach_margin"] = self.detach_margin
         return losses.sphereface(cos, labels, margin=self.margin, **given)
+
+
+@dataclasses.dataclass(kw_only=True)
+class SphereFaceR(_Scaled):
+    """`losses.sphereface_r`.
+
+    Args:
+        version: `v0`, `v1` or `v2`.
+        margin: What angles are multiplied or divided by, at least 1.
+        weight: Of the loss, positive.
+        detach_margin: Whether the gradient is that of the plain cosine; not for `v2`.
+    """
+
+    scale: float = number(30.0, 0, ends="()")
+    version: str = option("v1", ("v0", "v1", "v2"))
+    margin: float = number(1.5, 1)
+    weight: float = number(50.0, 0, ends="()")
+    detach_margin: bool = False
+
+    def make(self, images: Any) -> Loss:
+        """((cosines, feature norm), labels, step) -> the loss of each example."""
+        del images
+        version: Any = self.version
+
+        def loss(outputs: Any, labels: Any, step: Any) -> Any:
+            del step
+            return losses.sphereface_r(
+                outputs[0],
+                labels,
+                version=version,
+                margin=self.margin,
+                scale=self.scale,
+                weight=self.weight,
+                detach_margin=self.detach_margin,
+            )
+
+        return loss
+
+
+@dataclasses.dataclass(kw_only=True)
+class MadaCos(LossConfig):
+    """`losses.madacos`.
+
+    Args:
+        share: Of the probability that wrong classes are to have, in (0, 1).
+        least_scale: Positive.
+    """
+
+    share: float = number(0.02, 0, 1, "()")
+    least_scale: float = number(32.0, 0, ends="()")
+
+    def make(self, images: Any) -> Loss:
+        """((cosines, feature norm), labels, step) -> the loss of each example."""
+        del images
+
+        def loss(outputs: Any, labels: Any, step: Any) -> Any:
+            del step
+            share, least = self.share, self.least_scale
+            return losses.madacos(outputs[0], labels, share=share, least_scale=least)
+
+        return loss
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -227,7 +288,7 @@ class AdaFace(_Scaled):
     """
 
     scale: float = number(64.0, 0)
-    margin: float = number(0.4, 0, 3.141592653589793)
+    margin: float = radians(0.4)
     concentration: float = number(0.333, 0)
     momentum: float = number(0.99, 0, 1)
 
@@ -311,7 +372,7 @@ class CurricularFace(_Scaled):
     """
 
     scale: float = number(64.0, 0)
-    margin: float = number(0.5, 0, 3.141592653589793)
+    margin: float = radians(0.5)
     momentum: float = number(0.99, 0, 1)
     past_pi: str = option("continuous", PAST_PI)
 
@@ -354,9 +415,11 @@ CENTRES: dict[str, type[LossConfig]] = {
     "arcface": ArcFace,
     "combined_margin": CombinedMargin,
     "sphereface": SphereFace,
+    "sphereface_r": SphereFaceR,
     "sphereface2": SphereFace2,
     "adaface": AdaFace,
     "magface": MagFace,
     "curricularface": CurricularFace,
     "adacos": AdaCos,
+    "madacos": MadaCos,
 }

@@ -46,7 +46,7 @@ def test_every_field_is_described_where_it_is_defined(kind):
 def test_a_recipe_has_the_fields_of_its_name_and_no_other():
     config = training.TrainConfig()
     assert not hasattr(config.loss, "margin")
-    with pytest.raises(AttributeError, match=r"a field of ga_softmax and a_softmax"):
+    with pytest.raises(AttributeError, match=r"a field of ga_softmax and "):
         config.loss.margin  # noqa: B018
     config.loss = recipes.GASoftmax(margin=1.5)
     assert (config.loss.name, config.loss.margin) == ("ga_softmax", 1.5)
@@ -91,8 +91,8 @@ def test_a_config_that_was_stored_with_the_fields_of_all_losses_is_read(caplog):
     assert config.optim == recipes.SGD(schedule=recipes.Piecewise(boundaries=(3,)))
     assert config.evaluators == (training.Evaluation(source="train", every=5),)
     assert not caplog.records
-    training.from_json(OLD.replace("4.0", "1.5"))
-    assert "margin=1.5` has no effect" in caplog.records[0].getMessage()
+    training.from_json(OLD.replace("4.0", "1.25"))
+    assert "margin=1.25, a field of ga_softmax" in caplog.records[0].getMessage()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_command_line_sets_sections_inside_of_sections():
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("--config.loss.margin=2", r"no `margin`: it is a field of ga_softmax and a_s"),
+        ("--config.loss.margin=2", r"no `margin`: it is a field of ga_softmax and "),
         ("--config.loss=ga_softmx", r"Did you mean 'ga_softmax'"),
         ("--config.optim.schedule=cosin", r"Did you mean 'cosine'"),
         ("--config.steps.x=2", r"no field `config\.steps\.x`"),

@@ -15,6 +15,11 @@ from tests.training.small import section
         ("data.std", 0.0, r"`config\.data\.std` must be positive"),
         ("optim.learning_rate", float("nan"), r"learning_rate` must be positive"),
         ("model.momentum", 1.0, r"`config\.model\.momentum` must be in \[0, 1\)"),
+        (
+            "loss",
+            recipes.ArcFace(margin=28.6),
+            r"margin` must be in \[0, pi\].*degrees",
+        ),
         ("loss.floor", -0.5, r"`config\.loss\.floor` must be at least 0"),
     ],
 )

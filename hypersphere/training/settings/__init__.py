@@ -25,6 +25,7 @@ from hypersphere.training.settings._fields import (
     choose as choose,
     number as number,
     option as option,
+    radians as radians,
 )
 from hypersphere.training.settings._recipe import (
     Recipe as Recipe,

@@ -14,11 +14,13 @@ class Range(NamedTuple):
         low: The least; `(` in `brackets` leaves it out.
         high: The most; `)` in `brackets` leaves it out.
         brackets: Of the interval, as in `[)`.
+        hint: What a message ends with.
     """
 
     low: float | int
     high: float | int
     brackets: str
+    hint: str = ""
 
     def refuse_others(self, path: str, value: float | int) -> None:
         """Raises unless a number lies here.
@@ -33,11 +35,14 @@ class Range(NamedTuple):
         is_above = value > self.low or (self.brackets[0] == "[" and value == self.low)
         is_below = value < self.high or (self.brackets[1] == "]" and value == self.high)
         if not (is_above and is_below and math.isfinite(value)):
-            raise ValueError(f"`config.{path}` must be {self._told()}, got {value!r}.")
+            raise ValueError(
+                f"`config.{path}` must be {self._told()}, got {value!r}.{self.hint}"
+            )
 
     def _told(self) -> str:
         if self.high < math.inf:
-            return f"in {self.brackets[0]}{self.low}, {self.high}{self.brackets[1]}"
+            high = "pi" if self.high == math.pi else self.high
+            return f"in {self.brackets[0]}{self.low}, {high}{self.brackets[1]}"
         return "positive" if self.brackets[0] == "(" else f"at least {self.low}"
 
 
@@ -66,6 +71,21 @@ def number(
     """
     return dataclasses.field(
         default=default, metadata={"range": Range(low, high, ends)}
+    )
+
+
+def radians(default: float) -> Any:
+    """A dataclass field that holds an angle from 0 to pi.
+
+    Args:
+        default: Its default, in radians.
+
+    Returns:
+        What stands behind the field's annotation.
+    """
+    hint = " It is in radians; is this in degrees?"
+    return dataclasses.field(
+        default=default, metadata={"range": Range(0, math.pi, "[]", hint)}
     )
 
 

@@ -80,11 +80,11 @@ class Recipe(Section):
         """Raises if a field is set that only others of the family have.
 
         Raises:
-            ValueError: If it is set to something else than their default.
+            ValueError: If it is set to something else than the default of them all.
         """
         for field, value in self._others().items():
             owners = owners_of(self.path, field)
-            if value not in owners.values():
+            if any(value != default for default in owners.values()):
                 path, names = f"config.{self.path}", " and ".join(owners)
                 raise ValueError(
                     f"`{path}.{field}={value!r}` has no effect with `{path}.name="
@@ -179,11 +179,13 @@ def make_recipe(path: str, values: Mapping[str, Any]) -> Recipe:
             setattr(made, field, value)
         except AttributeError as error:
             raise ValueError(str(error)) from error
-    try:
-        made.refuse_others()
-    except ValueError as error:
-        logging.warning("Left out, as when it was stored: %s", error)
-    vars(made).pop("_other", None)
+    for field, value in vars(made).pop("_other", {}).items():
+        owners = owners_of(path, field)
+        if value not in owners.values():
+            logging.warning(
+                "Left out of `config.%s`, as when it was stored: %s=%r, a field of %s.",
+                *(path, field, value, " and ".join(owners)),
+            )
     return made
 
 
