@@ -9,14 +9,10 @@ and `madacos` follow the training; `sphereface2` couples no classes.
 """
 
 from hypersphere.losses._adaptive import (
-    AdaCosState as AdaCosState,
     AdaFaceState as AdaFaceState,
     CurricularFaceState as CurricularFaceState,
-    adacos as adacos,
-    adacos_start as adacos_start,
     adaface as adaface,
     curricularface as curricularface,
-    madacos as madacos,
     magface as magface,
 )
 from hypersphere.losses._binary import (
@@ -29,6 +25,12 @@ from hypersphere.losses._cosines import (
     raise_hardest as raise_hardest,
     subcentre_outliers as subcentre_outliers,
     without_similar as without_similar,
+)
+from hypersphere.losses._fitted import (
+    AdaCosState as AdaCosState,
+    adacos as adacos,
+    adacos_start as adacos_start,
+    madacos as madacos,
 )
 from hypersphere.losses._margin import (
     a_softmax as a_softmax,

@@ -9,17 +9,13 @@ Needs the extra `[train]`.
 """
 
 from hypersphere.recipes._centres import (
-    AdaCos as AdaCos,
-    AdaFace as AdaFace,
     ArcFace as ArcFace,
     CombinedMargin as CombinedMargin,
     CosFace as CosFace,
-    CurricularFace as CurricularFace,
     MadaCos as MadaCos,
     MagFace as MagFace,
     NormFace as NormFace,
     SphereFace as SphereFace,
-    SphereFace2 as SphereFace2,
     SphereFaceR as SphereFaceR,
 )
 from hypersphere.recipes._losses import (
@@ -53,6 +49,12 @@ from hypersphere.recipes._schedules import (
     Piecewise as Piecewise,
     Polynomial as Polynomial,
     Trapezoid as Trapezoid,
+)
+from hypersphere.recipes._stateful import (
+    AdaCos as AdaCos,
+    AdaFace as AdaFace,
+    CurricularFace as CurricularFace,
+    SphereFace2 as SphereFace2,
 )
 
 FAMILIES = {

@@ -1,68 +1,15 @@
 """Losses on class centres by name: margins on the angles of an angular head."""
 
-import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-from flax import nnx
-
 from hypersphere import losses
+from hypersphere.recipes._scaled import PAST_PI, Loss, Scaled
 from hypersphere.training.settings import LossConfig, number, option, radians
 
-Loss = Callable[[Any, Any, Any], Any]
-
-PAST_PI = ("continuous", "clip", "pml", "plain")
-
-
-class _Stateful(nnx.Module):
-    """A loss with what it knows of the steps before; an evaluation leaves it alone."""
-
-    def __init__(self, loss: Callable[..., Any], state: Any):
-        self.loss, self.kind = loss, type(state)
-        values = state._asdict().items()
-        self.state = nnx.Dict(
-            {name: nnx.Variable(jnp.asarray(v, jnp.float32)) for name, v in values}
-        )
-
-    def __call__(self, outputs: Any, labels: Any, step: Any) -> Any:
-        del step
-        before = self.kind(**{name: kept[...] for name, kept in self.state.items()})
-        loss, after = self.loss(outputs, labels, before)
-        for name, kept in self.state.items():
-            kept[...] = getattr(after, name)
-        return loss
-
-
-class _Binary(nnx.Module):
-    """SphereFace2 with its bias, which is learned."""
-
-    def __init__(self, loss: Callable[..., Any], bias: float):
-        self.loss, self.bias = loss, nnx.Param(jnp.asarray(bias, jnp.float32))
-
-    def __call__(self, outputs: Any, labels: Any, step: Any) -> Any:
-        del step
-        return self.loss(outputs[0], labels, bias=self.bias[...])
-
 
 @dataclasses.dataclass(kw_only=True)
-class _Scaled(LossConfig, abc.ABC):
-    """What losses on scaled cosines share.
-
-    Args:
-        scale: What cosines are multiplied by, dimensionless: sweep it first. 0 for the
-            length of the feature.
-    """
-
-    scale: float = number(16.0, 0)
-
-    def _factor(self, norm: Any) -> Any:
-        return self.scale or jnp.reshape(norm, (-1, 1))
-
-
-@dataclasses.dataclass(kw_only=True)
-class NormFace(_Scaled):
+class NormFace(Scaled):
     """`losses.normface`.
 
     Args:
@@ -78,7 +25,7 @@ class NormFace(_Scaled):
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
             del step
             cos, norm = outputs
-            given: dict[str, Any] = {"scale": self._factor(norm)}
+            given: dict[str, Any] = {"scale": self.factor(norm)}
             return self._loss(
                 cos, labels, label_smoothing=self.label_smoothing, **given
             )
@@ -178,7 +125,7 @@ class SphereFace(NormFace):
 
 
 @dataclasses.dataclass(kw_only=True)
-class SphereFaceR(_Scaled):
+class SphereFaceR(Scaled):
     """`losses.sphereface_r`.
 
     Args:
@@ -239,81 +186,7 @@ class MadaCos(LossConfig):
 
 
 @dataclasses.dataclass(kw_only=True)
-class SphereFace2(LossConfig):
-    """`losses.sphereface2`, whose bias is learned from where it starts evenly.
-
-    Args:
-        margin_type: `C`, `A` or `M`.
-        margin: For `C` and `A` at least 0, for `M` at least 1.
-        scale: What g is multiplied by, positive.
-        sharpness: The exponent of g, positive.
-        positive_share: The weight of the right class, in (0, 1).
-        weight: Of the loss, positive.
-    """
-
-    margin_type: str = option("C", ("C", "A", "M"))
-    margin: float = number(0.4, 0)
-    scale: float = number(40.0, 0, ends="()")
-    sharpness: float = number(3.0, 0, ends="()")
-    positive_share: float = number(0.7, 0, 1, "()")
-    weight: float = number(50.0, 0, ends="()")
-
-    def make(self, images: Any) -> nnx.Module:
-        """((cosines, feature norm), labels, step) -> the loss of each example."""
-        given: dict[str, Any] = dict(
-            margin_type=self.margin_type,
-            margin=self.margin,
-            scale=self.scale,
-            sharpness=self.sharpness,
-            positive_share=self.positive_share,
-        )
-        bias = losses.sphereface2_bias(images.num_classes, **given)
-
-        def loss(cos: Any, labels: Any, bias: Any) -> Any:
-            return losses.sphereface2(
-                cos, labels, bias=bias, weight=self.weight, **given
-            )
-
-        return _Binary(loss, bias)
-
-
-@dataclasses.dataclass(kw_only=True)
-class AdaFace(_Scaled):
-    """`losses.adaface`, with its running statistics of feature norms.
-
-    Args:
-        margin: In radians, in [0, pi], and a cosine at once.
-        concentration: What the relative norm is multiplied by, at least 0.
-        momentum: Share of the statistics that a step keeps, in [0, 1].
-    """
-
-    scale: float = number(64.0, 0)
-    margin: float = radians(0.4)
-    concentration: float = number(0.333, 0)
-    momentum: float = number(0.99, 0, 1)
-
-    def make(self, images: Any) -> nnx.Module:
-        """((cosines, feature norm), labels, step) -> the loss of each example."""
-        del images
-
-        def loss(outputs: Any, labels: Any, state: Any) -> Any:
-            cos, norm = outputs
-            return losses.adaface(
-                cos,
-                labels,
-                state,
-                feature_norm=norm,
-                margin=self.margin,
-                concentration=self.concentration,
-                scale=self._factor(norm),
-                momentum=self.momentum,
-            )
-
-        return _Stateful(loss, losses.AdaFaceState())
-
-
-@dataclasses.dataclass(kw_only=True)
-class MagFace(_Scaled):
+class MagFace(Scaled):
     """`losses.magface`.
 
     Args:
@@ -353,60 +226,12 @@ class MagFace(_Scaled):
                 feature_norm=norm,
                 norms=(low, high),
                 margins=(least, most),
-                scale=self._factor(norm),
+                scale=self.factor(norm),
                 regularizer=self.regularizer,
                 past_pi=past_pi,
             )
 
         return loss
-
-
-@dataclasses.dataclass(kw_only=True)
-class CurricularFace(_Scaled):
-    """`losses.curricularface`, with its running mean.
-
-    Args:
-        margin: In radians, in [0, pi].
-        momentum: Share of the mean that a step keeps, in [0, 1].
-        past_pi: What comes past pi: `continuous`, `clip`, `pml` or `plain`.
-    """
-
-    scale: float = number(64.0, 0)
-    margin: float = radians(0.5)
-    momentum: float = number(0.99, 0, 1)
-    past_pi: str = option("continuous", PAST_PI)
-
-    def make(self, images: Any) -> nnx.Module:
-        """((cosines, feature norm), labels, step) -> the loss of each example."""
-        del images
-        past_pi: Any = self.past_pi
-
-        def loss(outputs: Any, labels: Any, state: Any) -> Any:
-            cos, norm = outputs
-            return losses.curricularface(
-                cos,
-                labels,
-                state,
-                margin=self.margin,
-                scale=self._factor(norm),
-                momentum=self.momentum,
-                past_pi=past_pi,
-            )
-
-        return _Stateful(loss, losses.CurricularFaceState())
-
-
-@dataclasses.dataclass(kw_only=True)
-class AdaCos(LossConfig):
-    """`losses.adacos`, with the scale that it has found; nothing is to be chosen."""
-
-    def make(self, images: Any) -> nnx.Module:
-        """((cosines, feature norm), labels, step) -> the loss of each example."""
-
-        def loss(outputs: Any, labels: Any, state: Any) -> Any:
-            return losses.adacos(outputs[0], labels, state)
-
-        return _Stateful(loss, losses.adacos_start(images.num_classes))
 
 
 CENTRES: dict[str, type[LossConfig]] = {
@@ -416,10 +241,6 @@ CENTRES: dict[str, type[LossConfig]] = {
     "combined_margin": CombinedMargin,
     "sphereface": SphereFace,
     "sphereface_r": SphereFaceR,
-    "sphereface2": SphereFace2,
-    "adaface": AdaFace,
     "magface": MagFace,
-    "curricularface": CurricularFace,
-    "adacos": AdaCos,
     "madacos": MadaCos,
 }

@@ -8,10 +8,9 @@ import optax
 
 from hypersphere import losses, ops
 from hypersphere.recipes._centres import CENTRES
+from hypersphere.recipes._scaled import Loss
+from hypersphere.recipes._stateful import STATEFUL
 from hypersphere.training.settings import LossConfig, choose, number, option
-
-Loss = Callable[[Any, Any, Any], Any]
-"""(what the network returned, labels, step) -> one number per example."""
 
 SIMILARITIES: dict[str, Callable[[float], ops.Similarity]] = {
     "cosine": lambda k: ops.Cosine(),
@@ -151,4 +150,5 @@ LOSSES: dict[str, type[LossConfig]] = {
     "ga_softmax": GASoftmax,
     "a_softmax": ASoftmax,
     **CENTRES,
+    **STATEFUL,
 }

@@ -1,200 +1,23 @@
-"""Optimizers by name: what a step does with gradients."""
+"""Optimizers by name."""
 
-import abc
-import copy
 import dataclasses
-import difflib
 import math
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Collection
+from typing import Any
 
-import jax
 import optax
-from flax import nnx
 from optax import contrib
 
-from hypersphere import nn, optim
-from hypersphere._select import matches
-from hypersphere.recipes._schedules import SCHEDULES, Schedule, in_steps
-from hypersphere.training.settings import (
-    Duration,
-    OptimConfig,
-    choose,
-    number,
-    recipe,
-)
+from hypersphere.recipes._optimizer import Optimizer, Transformations
+from hypersphere.recipes._parameters import by_path
+from hypersphere.training.settings import OptimConfig, number
 
 # Muon's steps have the root mean square of Adam's, which is about this.
 _ADAM_RMS = 0.2
 
-Transformations = list[optax.GradientTransformation]
-
 
 @dataclasses.dataclass(kw_only=True)
-class _Optimizer(OptimConfig):
-    """What all optimizers share.
-
-    A step is made in this order. The gradient is clipped to `clip_norm`. The algorithm
-    makes a direction of it. Where something decays, `weight_decay` times the parameter
-    is added, for every algorithm alike; LAMB, as published, scales each layer's sum.
-    The learning rate of each parameter follows, and in the end `unit_norm_every` puts
-    spherical filters back on the sphere. Frozen parameters take no part: not in the
-    gradient's length either, and they have no state.
-
-    Patterns are globs on a parameter's path, such as `head.*` or `*.conv.kernel`; a
-    star spans dots.
-
-    Args:
-        learning_rate: The highest, positive.
-        schedule: How it changes, one of `recipes.SCHEDULES`.
-        warmup: How long the rate first rises from zero.
-        rates: Rates of chosen parameters, `PATTERN: SHARE` or `PATTERN: SHARE
-            SCHEDULE`, such as `head.*: 10` or `stages.*: 0.1 constant`; the first
-            pattern that fits counts.
-        frozen: Patterns of parameters that stay as they are.
-        weight_decay: Decoupled, times the learning rate; at least 0.
-        decay: Patterns of what decays; empty for all kernels but spherical ones.
-        clip_norm: Longest gradient, all parameters together; 0 for any.
-        unit_norm_every: Updates after which spherical filters are brought back to unit
-            length; 0 for never.
-    """
-
-    moved: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("boundaries", "factor", "power", "cooldown", "final"), "schedule"
-    )
-
-    learning_rate: float = number(1e-3, 0, ends="()")
-    schedule: Schedule = recipe("optim.schedule")
-    warmup: Duration = 0
-    rates: tuple[str, ...] = ()
-    frozen: tuple[str, ...] = ()
-    weight_decay: float = number(0.0, 0)
-    decay: tuple[str, ...] = ()
-    clip_norm: float = number(0.0, 0)
-    unit_norm_every: int = number(0, 0)
-
-    @abc.abstractmethod
-    def direction(
-        self, kernels: Collection[str], decay: Transformations
-    ) -> Transformations:
-        """The algorithm, with the decay where it belongs.
-
-        Args:
-            kernels: The paths of all kernels.
-            decay: What adds the decay; empty for none.
-        """
-
-    def make(self, steps: int, model: nnx.Module) -> optax.GradientTransformation:
-        """The optimizer, without the penalties, which are part of the loss.
-
-        Args:
-            steps: Of the whole run. Durations must be in steps by now.
-            model: The network or, from `nnx.eval_shape`, its shapes.
-
-        Returns:
-            A transformation for `nnx.to_pure_dict(nnx.state(model, nnx.Param))`; its
-            `update` needs the parameters. With only a learning rate in the config it is
-            Optax's own.
-
-        Raises:
-            TypeError: If a duration is still a text.
-            ValueError: If there is no such schedule, a pattern fits no parameter, or a
-                setting would have no effect.
-
-        Example:
-            >>> import jax
-            >>> import jax.numpy as jnp
-            >>> from flax import nnx
-            >>> from hypersphere import nn, recipes
-            >>> model = nn.SphereLinear(4, 3, rngs=nnx.Rngs(0))
-            >>> params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-            >>> optimizer = recipes.SGD(learning_rate=0.5, frozen=("bias",)).make(
-            ...     10, model
-            ... )
-            >>> gradients = jax.tree.map(jnp.ones_like, params)
-            >>> updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-            >>> print(updates["bias"], updates["kernel"][0])
-            [0. 0. 0.] [-0.5 -0.5 -0.5]
-        """
-        ranks = _ranks(model)
-        frozen = _chosen("frozen", self.frozen, ranks)
-        trained = [path for path in ranks if path not in frozen]
-        if not trained:
-            raise ValueError(
-                "`config.optim.frozen` must leave a parameter to train, got "
-                f"{self.frozen!r}, which is all {len(ranks)}."
-            )
-        spherical = frozenset(nn.directions(model))
-        kernels = {
-            path for path, rank in ranks.items() if _is_kernel(path) and rank > 1
-        }
-        decay = _decay(self, ranks, kernels - spherical, frozen)
-        optimizer = optax.chain(
-            *([optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []),
-            *self.direction(kernels, decay),
-            _learning_rate(self, steps, trained),
-            *_unit_norm(self, spherical - frozen),
-        )
-        if not frozen:
-            return optimizer
-        return optax.partition(
-            {"trained": optimizer, "frozen": optax.set_to_zero()},
-            _by_path(lambda path, _: "frozen" if path in frozen else "trained"),
-        )
-
-    def make_schedule(self, steps: int) -> optax.Schedule:
-        """The learning rate of each step.
-
-        It rises linearly from zero during `warmup` steps, and goes on by the schedule.
-
-        Args:
-            steps: Of the whole run. Durations must be in steps by now.
-
-        Returns:
-            A function from the step, counted from 0, to the learning rate.
-
-        Raises:
-            TypeError: If a duration is still a text.
-            ValueError: If the durations do not fit the run.
-
-        Example:
-            >>> from hypersphere import recipes
-            >>> config = recipes.SGD(learning_rate=0.1, warmup=10)
-            >>> config.schedule = recipes.Cosine()
-            >>> rate = config.make_schedule(110)
-            >>> [round(float(rate(step)), 3) for step in (0, 5, 10, 60, 110)]
-            [0.0, 0.05, 0.1, 0.05, 0.0]
-        """
-        warmup = in_steps("warmup", self.warmup)
-        if not 0 <= warmup < steps:
-            raise ValueError(
-                "`config.optim.warmup` must be shorter than `config.steps`, got "
-                f"{warmup} and {steps} steps."
-            )
-        after = self.schedule.make(self.learning_rate, warmup=warmup, steps=steps)
-        if warmup == 0:
-            return after
-        rise = optax.linear_schedule(0.0, self.learning_rate, warmup)
-        return optax.join_schedules([rise, after], [warmup])
-
-    def refuse_unused(self) -> None:
-        """Raises if a field is set that an optimizer of one's own leaves unused.
-
-        The learning rate and its schedule are no such fields: that one may read them.
-        """
-        shaping = ("frozen", "rates", "clip_norm", "weight_decay", "decay")
-        given = self.set_fields()
-        for name in (*shaping, "unit_norm_every"):
-            if name in given:
-                raise ValueError(
-                    f"`config.optim.{name}={given[name]!r}` has no effect with an "
-                    "optimizer of your own in `Parts`: make it part of that one."
-                )
-
-
-@dataclasses.dataclass(kw_only=True)
-class Adam(_Optimizer):
+class Adam(Optimizer):
     """Adam; beside its own fields it has those of every optimizer.
 
     Args:
@@ -239,7 +62,7 @@ class AdamW(Adam):
 
 
 @dataclasses.dataclass(kw_only=True)
-class SGD(_Optimizer):
+class SGD(Optimizer):
     """Stochastic gradient descent; it has the fields of every optimizer too.
 
     Args:
@@ -261,7 +84,7 @@ class SGD(_Optimizer):
 
 
 @dataclasses.dataclass(kw_only=True)
-class Lion(_Optimizer):
+class Lion(Optimizer):
     """Lion; beside its own fields it has those of every optimizer.
 
     Args:
@@ -285,7 +108,7 @@ class Lion(_Optimizer):
 
 
 @dataclasses.dataclass(kw_only=True)
-class LAMB(_Optimizer):
+class LAMB(Optimizer):
     """LAMB; beside its own fields it has those of every optimizer.
 
     Args:
@@ -312,7 +135,7 @@ class LAMB(_Optimizer):
 
 
 @dataclasses.dataclass(kw_only=True)
-class Muon(_Optimizer):
+class Muon(Optimizer):
     """Muon for kernels, Adam for the rest; with the fields of every optimizer.
 
     It takes the kernels outside of `head`, as matrices (fan_in, filters). One learning
@@ -329,16 +152,6 @@ class Muon(_Optimizer):
     ) -> Transformations:
         """Muon's direction and Adam's, and the decay."""
         return [*_muon(kernels), *decay]
-
-
-OPTIMIZERS: dict[str, type[OptimConfig]] = {
-    "adam": Adam,
-    "adamw": AdamW,
-    "sgd": SGD,
-    "lion": Lion,
-    "lamb": LAMB,
-    "muon": Muon,
-}
 
 
 def _muon(kernels: Collection[str]) -> list[optax.GradientTransformation]:
@@ -360,128 +173,15 @@ def _muon(kernels: Collection[str]) -> list[optax.GradientTransformation]:
         return size * update if is_matrix(path) else update
 
     # At the rate -1, of which Optax takes the negative, a step is the direction.
-    direction = contrib.muon(-1.0, muon_weight_dimension_numbers=_by_path(axes))
-    return [direction, optax.stateless(lambda updates, _: _by_path(resized)(updates))]
+    direction = contrib.muon(-1.0, muon_weight_dimension_numbers=by_path(axes))
+    return [direction, optax.stateless(lambda updates, _: by_path(resized)(updates))]
 
 
-def _decay(
-    config: _Optimizer, paths: Collection[str], default: set[str], frozen: set[str]
-) -> list[optax.GradientTransformation]:
-    if config.weight_decay:
-        chosen = _chosen("decay", config.decay, paths) if config.decay else default
-        if decayed := chosen - frozen:
-            return [optax.add_decayed_weights(config.weight_decay, _mask(decayed))]
-        raise ValueError(
-            f"`config.optim.weight_decay={config.weight_decay!r}` has no parameter to "
-            "act on: all kernels are spherical or frozen. Name some in "
-            "`config.optim.decay`, or set it to 0."
-        )
-    if config.decay:
-        raise ValueError(
-            "`config.optim.decay` needs a positive `config.optim.weight_decay`, got "
-            f"{config.weight_decay!r}."
-        )
-    return []
-
-
-def _learning_rate(
-    config: _Optimizer, steps: int, trained: Sequence[str]
-) -> optax.GradientTransformation:
-    """One rate for all, or one for each group of parameters."""
-    schedules: dict[str, optax.Schedule] = {"": config.make_schedule(steps)}
-    groups: dict[str, str] = {}
-    for text in config.rates:
-        pattern, changed = _parse_rate(text, config)
-        chosen = _chosen("rates", [pattern], trained) - set(groups)
-        if not chosen:
-            raise ValueError(
-                f"`config.optim.rates` has {text!r}, which comes too late: patterns "
-                "before it take all its parameters. Put the narrower one first."
-            )
-        groups |= dict.fromkeys(chosen, text)
-        schedules[text] = changed.make_schedule(steps)
-    if not groups:
-        return optax.scale_by_learning_rate(schedules[""])
-    return optax.partition(
-        {group: optax.scale_by_learning_rate(s) for group, s in schedules.items()},
-        _by_path(lambda path, _: groups.get(path, "")),
-    )
-
-
-def _parse_rate(text: str, config: _Optimizer) -> tuple[str, _Optimizer]:
-    """The pattern, and the config as it is for what it fits."""
-    parts = re.fullmatch(r"\s*(\S+)\s*:\s*([\d.e+-]+)(?:\s+(\w+))?\s*", text)
-    try:
-        share = float(parts[2]) if parts else 0.0
-    except ValueError:
-        share = 0.0
-    if not parts or not 0 < share < math.inf:
-        raise ValueError(
-            "`config.optim.rates` needs entries `PATTERN: SHARE` or `PATTERN: SHARE "
-            f"SCHEDULE` with a positive share, such as 'head.*: 10', got {text!r}. "
-            "What is not to be trained belongs into `config.optim.frozen`."
-        )
-    changed = copy.deepcopy(config)
-    changed.learning_rate *= share
-    if parts[3]:
-        choose("optim.rates", parts[3], SCHEDULES)
-        changed.schedule.name = parts[3]  # what both have is kept
-    return parts[1], changed
-
-
-def _unit_norm(
-    config: _Optimizer, spherical: Collection[str]
-) -> list[optax.GradientTransformation]:
-    every = config.unit_norm_every
-    if not every:
-        return []
-    if not spherical:
-        raise ValueError(
-            f"`config.optim.unit_norm_every={every!r}` needs spherical filters that "
-            "are trained, and there are none. Set it to 0."
-        )
-    return [optax.masked(optim.keep_unit_norm(every=every), _mask(spherical))]
-
-
-def _ranks(model: nnx.Module) -> dict[str, int]:
-    """The number of axes of each parameter, by its path."""
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {_path(keys): leaf.ndim for keys, leaf in leaves}
-
-
-def _by_path(function: Callable[[str, Any], Any]) -> Callable[[Any], Any]:
-    """Maps a tree leaf by leaf, with each one's path.
-
-    Made for trees of which Optax has masked a part, so that a fixed tree would not fit.
-    """
-    return lambda tree: jax.tree_util.tree_map_with_path(
-        lambda keys, leaf: function(_path(keys), leaf), tree
-    )
-
-
-def _mask(paths: Collection[str]) -> Callable[[Any], Any]:
-    return _by_path(lambda path, _: path in paths)
-
-
-def _path(keys: Any) -> str:
-    return jax.tree_util.keystr(keys, simple=True, separator=".")
-
-
-def _is_kernel(path: str) -> bool:
-    return path.split(".")[-1] == "kernel"
-
-
-def _chosen(field: str, patterns: Sequence[str], paths: Collection[str]) -> set[str]:
-    """The parameters that the patterns of a field fit; each must fit one."""
-    chosen = set()
-    for pattern in patterns:
-        fitting = {path for path in paths if matches(pattern, (path,))}
-        if not fitting:
-            nearest = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
-            raise ValueError(
-                f"`config.optim.{field}` needs patterns that fit a parameter, got "
-                f"{pattern!r}. The nearest parameters are {', '.join(nearest)}."
-            )
-        chosen |= fitting
-    return chosen
+OPTIMIZERS: dict[str, type[OptimConfig]] = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "sgd": SGD,
+    "lion": Lion,
+    "lamb": LAMB,
+    "muon": Muon,
+}

@@ -1,7 +1,6 @@
 """Where batches come from: a set on the device, or a stream of decoded images."""
 
 import collections
-import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -13,6 +12,7 @@ from hypersphere import data
 from hypersphere.training.compute._parts import Images
 from hypersphere.training.compute._program import Pool
 from hypersphere.training.machine import _mesh
+from hypersphere.training.run._spacing import Spaced, check_mixed, mixed, spaced
 from hypersphere.training.settings._config import DataConfig, TrainConfig
 
 Say = Callable[[str], None]
@@ -204,7 +204,7 @@ class Resident:
         total = getattr(self.images, name)
         size = min(most or total, total)
         batch_size = _eval_size(self, size)
-        _check_mixed(name, size, batch_size, mixed=mixed)
+        check_mixed(name, size, batch_size, mixed=mixed)
         return _ResidentSplit(self._pool(name), total, size, batch_size, mixed)
 
     def close(self) -> None:
@@ -283,14 +283,14 @@ class Streamed:
         """The images of a part as they are, or some of them, evenly spaced."""
         total = getattr(self.images, name)
         size = min(most or total, total)
-        _check_mixed(name, size, _eval_size(self, size), mixed=mixed)
+        check_mixed(name, size, _eval_size(self, size), mixed=mixed)
         return _StreamedSplit(self, name, size, mixed)
 
     def judged(self, name: str, size: int, *, mixed: bool) -> Iterator[Judged]:
         """The batches of an evaluation."""
         batch_size = _eval_size(self, size)
         records = getattr(self._records, name)
-        some = _Spaced(records, size, batch_size if mixed else 0)
+        some = Spaced(records, size, batch_size if mixed else 0)
         stream = data.eval_stream(
             some,
             batch_size=batch_size,
@@ -361,57 +361,6 @@ class _StreamedSplit(NamedTuple):
 
     def __iter__(self) -> Iterator[Judged]:
         return self.feed.judged(self.name, self.size, mixed=self.is_mixed)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Spaced:
-    """Some of other records, evenly spaced: sets may be sorted by class."""
-
-    records: Any
-    size: int
-    mixed_by: int = 0  # images per batch; 0 for the order of the set
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.records[self.index(index)]
-
-    def name(self, index: int) -> str:
-        return data.name_of(self.records, self.index(index))
-
-    def index(self, index: Any) -> Any:
-        """Where in the other records one of these is; of int or an array of them."""
-        if self.mixed_by:
-            index = mixed(index, size=self.size, batch_size=self.mixed_by)
-        return spaced(index, size=self.size, total=len(self.records))
-
-
-def mixed(index: Any, *, size: int, batch_size: int) -> Any:
-    """The position that has place `index` when every batch has of all the set.
-
-    Batch b of n is every n-th image from the b-th on: consecutive images of a sorted
-    set would be of one class.
-    """
-    return index % batch_size * (size // batch_size) + index // batch_size
-
-
-def _check_mixed(name: str, size: int, batch_size: int, *, mixed: bool) -> None:
-    """Raises where a batch would be filled up with images that do not count."""
-    if mixed and size % batch_size:
-        raise ValueError(
-            f"`config.evaluators` has `{name}@batch` of {size:,} images in batches of "
-            f"{batch_size}, the last of which is not full: its statistics would be "
-            f"those of other images. Write `{name}@batch of "
-            f"{size // batch_size * batch_size}`, or change `config.eval_batch_size`."
-        )
-
-
-def spaced(index: Any, *, size: int, total: int) -> Any:
-    """Position among `total` of the one at `index` of `size` evenly spaced ones."""
-    if isinstance(index, np.ndarray):
-        index = index.astype(np.int64)
-    return index * total // size
 
 
 def _eval_size(feed: Any, size: int) -> int:

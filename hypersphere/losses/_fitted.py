@@ -1,0 +1,166 @@
+"""Scales and margins that fit themselves to the batch.
+
+State in, state out, as Optax does.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from hypersphere import ops
+from hypersphere.losses._centres import check, cross_entropy, margin_softmax, right
+
+
+class AdaCosState(NamedTuple):
+    """What `adacos` knows of the step before.
+
+    Args:
+        scale: Its scale, a positive scalar.
+
+    Example:
+        >>> from hypersphere import losses
+        >>> losses.adacos_start(11)
+        AdaCosState(scale=3.256347067030294)
+    """
+
+    scale: Array | float
+
+
+def adacos_start(classes: int) -> AdaCosState:
+    """The scale that AdaCos begins with: `sqrt(2) * log(classes - 1)`.
+
+    Args:
+        classes: How many, at least 3: with two the scale would be zero.
+
+    Returns:
+        The state for `adacos`.
+
+    Raises:
+        ValueError: If there are fewer than three classes.
+
+    Example:
+        >>> from hypersphere import losses
+        >>> round(losses.adacos_start(11).scale, 3)
+        3.256
+    """
+    if classes < 3:
+        raise ValueError(
+            "`adacos` needs at least 3 classes, or its scale would begin at zero, got "
+            f"{classes}. Use `normface` with a scale of your own."
+        )
+    return AdaCosState(math.sqrt(2) * math.log(classes - 1))
+
+
+def adacos(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    state: AdaCosState,
+) -> tuple[Float[Array, " batch"], AdaCosState]:
+    """`normface` with a scale that follows the angles: nothing to be chosen.
+
+    The new scale is `log(B) / cos(min(pi / 4, theta))`, with theta the median angle of
+    right classes (the lower one of two) and B the mean over the batch of the sum of
+    `exp(scale * c)` over the wrong classes, with the scale of the step before.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1]; of all
+            classes, and of the whole batch on all devices.
+        labels: Index of the right class, in [0, classes).
+        state: Of the step before; `adacos_start(classes)` at first.
+
+    Returns:
+        The loss of each example in nats, by the new scale, and the new state.
+
+    Raises:
+        ValueError: If shapes or a label do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos = jnp.array([[0.9, 0.1, 0.2], [0.2, 0.8, 0.1]])
+        >>> state = losses.adacos_start(3)
+        >>> loss, state = losses.adacos(cos, jnp.array([0, 1]), state)
+        >>> round(float(state.scale), 3)
+        0.935
+
+    References:
+        Zhang et al., AdaCos, CVPR 2019, equations 12 to 14.
+        https://arxiv.org/abs/1905.00292
+    """
+    check("adacos", cos, labels)
+    wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
+    is_right = right(labels, cos.shape[-1])
+    wrong = jnp.where(is_right, -jnp.inf, state.scale * wide)
+    mean = jax.nn.logsumexp(wrong) - math.log(len(cos))
+    angles = ops.angle(jnp.sum(jnp.where(is_right, wide, 0), -1))
+    scale = mean / jnp.cos(jnp.minimum(math.pi / 4, _lower_median(angles)))
+    loss = margin_softmax("adacos", cos, labels, lambda cos: cos, {}, scale=scale)
+    return loss, AdaCosState(scale)
+
+
+def madacos(
+    cos: Float[Array, "batch classes"],
+    labels: Int[Array, " batch"],
+    *,
+    share: float = 0.02,
+    least_scale: float = 32.0,
+    classes: int = 0,
+) -> Float[Array, " batch"]:
+    """`cosface` whose scale and margin are those of the batch's median example.
+
+    With c the median of the right classes' cosines (the lower one of two), the scale is
+    the one at which an example that has c, and 0 everywhere else, has a probability of
+    `1 - share`: `log((classes - 1) * (1 - share) / share) / (1 - c)`, and at least
+    `least_scale`. The margin then brings the median example to the probability `share`
+    of its wrong classes; it is at least 0. No gradient goes through either.
+
+    Args:
+        cos: Cosine between each feature and each class centre, in [-1, 1]; of all
+            classes, and of the whole batch on all devices.
+        labels: Index of the right class, in [0, classes).
+        share: In (0, 1).
+        least_scale: Positive.
+        classes: What counts as the number of classes; 0 for that of `cos`. The
+            published code has 10,000,000 whatever the set.
+
+    Returns:
+        The loss of each example in nats, at least zero.
+
+    Raises:
+        ValueError: If shapes, a label or a number do not fit.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> cos = jnp.array([[0.9, 0.1], [0.2, 0.8]])
+        >>> print(losses.madacos(cos, jnp.array([0, 1])).round(4))
+        [0.0783 3.912 ]
+
+    References:
+        Zhu et al., Coarse-to-Fine Compact Discriminative (CFCD), ICCV 2023.
+        https://arxiv.org/abs/2308.04008
+    """
+    check("madacos", cos, labels, scale=least_scale)
+    if not 0 < share < 1:
+        raise ValueError(f"`madacos` needs `0 < share < 1`, got `share={share!r}`.")
+    wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
+    is_right = right(labels, cos.shape[-1])
+    own = jnp.sum(jnp.where(is_right, wide, 0), -1)
+    median = _lower_median(own)
+    others = max((classes or cos.shape[-1]) - 1, 1)
+    odds = math.log(others * (1 - share) / share)
+    gap = jnp.maximum(1 - median, 1e-6)
+    scale = jnp.maximum(odds / gap, least_scale)
+    which = jnp.argmax(own == median)
+    wrong = jnp.where(is_right[which], -jnp.inf, scale * wide[which])
+    reach = jax.nn.logsumexp(wrong) + math.log(share / (1 - share))
+    margin = jnp.maximum(median - reach / scale, 0)
+    responses = cos.astype(wide.dtype) - jnp.where(is_right, margin, 0)
+    return cross_entropy(scale, responses, is_right)
+
+
+def _lower_median(values: Array) -> Array:
+    return jnp.sort(values)[(values.size - 1) // 2]

@@ -1,0 +1,264 @@
+"""What all optimizers share: what a step does with gradients."""
+
+import abc
+import copy
+import dataclasses
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar
+
+import optax
+from flax import nnx
+
+from hypersphere import nn, optim
+from hypersphere.recipes._parameters import by_path, fitting, is_kernel, mask, ranks_of
+from hypersphere.recipes._schedules import SCHEDULES, Schedule, in_steps
+from hypersphere.training.settings import (
+    Duration,
+    OptimConfig,
+    choose,
+    number,
+    recipe,
+)
+
+Transformations = list[optax.GradientTransformation]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Optimizer(OptimConfig):
+    """What all optimizers share.
+
+    A step is made in this order. The gradient is clipped to `clip_norm`. The algorithm
+    makes a direction of it. Where something decays, `weight_decay` times the parameter
+    is added, for every algorithm alike; LAMB, as published, scales each layer's sum.
+    The learning rate of each parameter follows, and in the end `unit_norm_every` puts
+    spherical filters back on the sphere. Frozen parameters take no part: not in the
+    gradient's length either, and they have no state.
+
+    Patterns are globs on a parameter's path, such as `head.*` or `*.conv.kernel`; a
+    star spans dots.
+
+    Args:
+        learning_rate: The highest, positive.
+        schedule: How it changes, one of `recipes.SCHEDULES`.
+        warmup: How long the rate first rises from zero.
+        rates: Rates of chosen parameters, `PATTERN: SHARE` or `PATTERN: SHARE
+            SCHEDULE`, such as `head.*: 10` or `stages.*: 0.1 constant`; the first
+            pattern that fits counts.
+        frozen: Patterns of parameters that stay as they are.
+        weight_decay: Decoupled, times the learning rate; at least 0.
+        decay: Patterns of what decays; empty for all kernels but spherical ones.
+        clip_norm: Longest gradient, all parameters together; 0 for any.
+        unit_norm_every: Updates after which spherical filters are brought back to unit
+            length; 0 for never.
+    """
+
+    moved: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("boundaries", "factor", "power", "cooldown", "final"), "schedule"
+    )
+
+    learning_rate: float = number(1e-3, 0, ends="()")
+    schedule: Schedule = recipe("optim.schedule")
+    warmup: Duration = 0
+    rates: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    weight_decay: float = number(0.0, 0)
+    decay: tuple[str, ...] = ()
+    clip_norm: float = number(0.0, 0)
+    unit_norm_every: int = number(0, 0)
+
+    @abc.abstractmethod
+    def direction(
+        self, kernels: Collection[str], decay: Transformations
+    ) -> Transformations:
+        """The algorithm, with the decay where it belongs.
+
+        Args:
+            kernels: The paths of all kernels.
+            decay: What adds the decay; empty for none.
+        """
+
+    def make(self, steps: int, model: nnx.Module) -> optax.GradientTransformation:
+        """The optimizer, without the penalties, which are part of the loss.
+
+        Args:
+            steps: Of the whole run. Durations must be in steps by now.
+            model: The network or, from `nnx.eval_shape`, its shapes.
+
+        Returns:
+            A transformation for `nnx.to_pure_dict(nnx.state(model, nnx.Param))`; its
+            `update` needs the parameters. With only a learning rate in the config it is
+            Optax's own.
+
+        Raises:
+            TypeError: If a duration is still a text.
+            ValueError: If there is no such schedule, a pattern fits no parameter, or a
+                setting would have no effect.
+
+        Example:
+            >>> import jax
+            >>> import jax.numpy as jnp
+            >>> from flax import nnx
+            >>> from hypersphere import nn, recipes
+            >>> model = nn.SphereLinear(4, 3, rngs=nnx.Rngs(0))
+            >>> params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+            >>> optimizer = recipes.SGD(learning_rate=0.5, frozen=("bias",)).make(
+            ...     10, model
+            ... )
+            >>> gradients = jax.tree.map(jnp.ones_like, params)
+            >>> updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+            >>> print(updates["bias"], updates["kernel"][0])
+            [0. 0. 0.] [-0.5 -0.5 -0.5]
+        """
+        ranks = ranks_of(model)
+        frozen = fitting("frozen", self.frozen, ranks)
+        trained = [path for path in ranks if path not in frozen]
+        if not trained:
+            raise ValueError(
+                "`config.optim.frozen` must leave a parameter to train, got "
+                f"{self.frozen!r}, which is all {len(ranks)}."
+            )
+        spherical = frozenset(nn.directions(model))
+        kernels = {path for path, rank in ranks.items() if is_kernel(path) and rank > 1}
+        decay = _decay(self, ranks, kernels - spherical, frozen)
+        optimizer = optax.chain(
+            *([optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []),
+            *self.direction(kernels, decay),
+            _learning_rate(self, steps, trained),
+            *_unit_norm(self, spherical - frozen),
+        )
+        if not frozen:
+            return optimizer
+        return optax.partition(
+            {"trained": optimizer, "frozen": optax.set_to_zero()},
+            by_path(lambda path, _: "frozen" if path in frozen else "trained"),
+        )
+
+    def make_schedule(self, steps: int) -> optax.Schedule:
+        """The learning rate of each step.
+
+        It rises linearly from zero during `warmup` steps, and goes on by the schedule.
+
+        Args:
+            steps: Of the whole run. Durations must be in steps by now.
+
+        Returns:
+            A function from the step, counted from 0, to the learning rate.
+
+        Raises:
+            TypeError: If a duration is still a text.
+            ValueError: If the durations do not fit the run.
+
+        Example:
+            >>> from hypersphere import recipes
+            >>> config = recipes.SGD(learning_rate=0.1, warmup=10)
+            >>> config.schedule = recipes.Cosine()
+            >>> rate = config.make_schedule(110)
+            >>> [round(float(rate(step)), 3) for step in (0, 5, 10, 60, 110)]
+            [0.0, 0.05, 0.1, 0.05, 0.0]
+        """
+        warmup = in_steps("warmup", self.warmup)
+        if not 0 <= warmup < steps:
+            raise ValueError(
+                "`config.optim.warmup` must be shorter than `config.steps`, got "
+                f"{warmup} and {steps} steps."
+            )
+        after = self.schedule.make(self.learning_rate, warmup=warmup, steps=steps)
+        if warmup == 0:
+            return after
+        rise = optax.linear_schedule(0.0, self.learning_rate, warmup)
+        return optax.join_schedules([rise, after], [warmup])
+
+    def refuse_unused(self) -> None:
+        """Raises if a field is set that an optimizer of one's own leaves unused.
+
+        The learning rate and its schedule are no such fields: that one may read them.
+        """
+        shaping = ("frozen", "rates", "clip_norm", "weight_decay", "decay")
+        given = self.set_fields()
+        for name in (*shaping, "unit_norm_every"):
+            if name in given:
+                raise ValueError(
+                    f"`config.optim.{name}={given[name]!r}` has no effect with an "
+                    "optimizer of your own in `Parts`: make it part of that one."
+                )
+
+
+def _decay(
+    config: Optimizer, paths: Collection[str], default: set[str], frozen: set[str]
+) -> list[optax.GradientTransformation]:
+    if config.weight_decay:
+        chosen = fitting("decay", config.decay, paths) if config.decay else default
+        if decayed := chosen - frozen:
+            return [optax.add_decayed_weights(config.weight_decay, mask(decayed))]
+        raise ValueError(
+            f"`config.optim.weight_decay={config.weight_decay!r}` has no parameter to "
+            "act on: all kernels are spherical or frozen. Name some in "
+            "`config.optim.decay`, or set it to 0."
+        )
+    if config.decay:
+        raise ValueError(
+            "`config.optim.decay` needs a positive `config.optim.weight_decay`, got "
+            f"{config.weight_decay!r}."
+        )
+    return []
+
+
+def _learning_rate(
+    config: Optimizer, steps: int, trained: Sequence[str]
+) -> optax.GradientTransformation:
+    """One rate for all, or one for each group of parameters."""
+    schedules: dict[str, optax.Schedule] = {"": config.make_schedule(steps)}
+    groups: dict[str, str] = {}
+    for text in config.rates:
+        pattern, changed = _parse_rate(text, config)
+        chosen = fitting("rates", [pattern], trained) - set(groups)
+        if not chosen:
+            raise ValueError(
+                f"`config.optim.rates` has {text!r}, which comes too late: patterns "
+                "before it take all its parameters. Put the narrower one first."
+            )
+        groups |= dict.fromkeys(chosen, text)
+        schedules[text] = changed.make_schedule(steps)
+    if not groups:
+        return optax.scale_by_learning_rate(schedules[""])
+    return optax.partition(
+        {group: optax.scale_by_learning_rate(s) for group, s in schedules.items()},
+        by_path(lambda path, _: groups.get(path, "")),
+    )
+
+
+def _parse_rate(text: str, config: Optimizer) -> tuple[str, Optimizer]:
+    """The pattern, and the config as it is for what it fits."""
+    parts = re.fullmatch(r"\s*(\S+)\s*:\s*([\d.e+-]+)(?:\s+(\w+))?\s*", text)
+    try:
+        share = float(parts[2]) if parts else 0.0
+    except ValueError:
+        share = 0.0
+    if not parts or not 0 < share < math.inf:
+        raise ValueError(
+            "`config.optim.rates` needs entries `PATTERN: SHARE` or `PATTERN: SHARE "
+            f"SCHEDULE` with a positive share, such as 'head.*: 10', got {text!r}. "
+            "What is not to be trained belongs into `config.optim.frozen`."
+        )
+    changed = copy.deepcopy(config)
+    changed.learning_rate *= share
+    if parts[3]:
+        choose("optim.rates", parts[3], SCHEDULES)
+        changed.schedule.name = parts[3]  # what both have is kept
+    return parts[1], changed
+
+
+def _unit_norm(
+    config: Optimizer, spherical: Collection[str]
+) -> list[optax.GradientTransformation]:
+    every = config.unit_norm_every
+    if not every:
+        return []
+    if not spherical:
+        raise ValueError(
+            f"`config.optim.unit_norm_every={every!r}` needs spherical filters that "
+            "are trained, and there are none. Set it to 0."
+        )
+    return [optax.masked(optim.keep_unit_norm(every=every), mask(spherical))]
