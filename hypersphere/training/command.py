@@ -238,7 +238,7 @@ def run(config: TrainConfig, overrides: Sequence[str], values: Any) -> int | str
     if not values["verbosity"].present:  # Orbax tells much at INFO
         logging.set_verbosity(logging.WARNING)
     try:
-        config = with_overrides(config, overrides, lambda line: logging.warning(line))
+        config = with_overrides(config, overrides, _say)
         _join(values)
         own = own_of(config_flags.get_config_filename(values["config"]))
         if values.print_config:
@@ -272,6 +272,10 @@ def run(config: TrainConfig, overrides: Sequence[str], values: Any) -> int | str
             f"perhaps because another one has: {str(error).splitlines()[0]}\n"
         )
         return RESUME_STATUS
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"train.py: {line}\n")
 
 
 def _join(values: Any) -> None:
