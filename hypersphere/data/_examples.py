@@ -112,3 +112,28 @@ class Evaluation:
             return Example(*self.decode(self.records[position], None), 1.0, -1)
         except (ValueError, OSError):
             return Example(*self.nothing, 0.0, position)
+
+
+def first_example(records: Any, decode: Decode) -> tuple[np.ndarray, Any]:
+    """The first record that can be read, as an evaluation decodes it.
+
+    Args:
+        records: At least one.
+        decode: As in `RecordSet`.
+
+    Returns:
+        The example, and what is said of it.
+
+    Raises:
+        ValueError: If none of the first hundred can be read.
+    """
+    reason = None
+    for index in range(min(len(records), _TRIES)):
+        try:
+            return decode(records[index], None)
+        except (ValueError, OSError) as error:
+            reason = reason or error
+    raise ValueError(
+        f"None of the first records can be read, {name_of(records, 0)} because of: "
+        f"{reason}"
+    ) from reason

@@ -1,5 +1,6 @@
 """Batches of images that are decoded in the background, by the step alone."""
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -12,7 +13,14 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int32, Shaped
 
-from hypersphere.data._examples import Decode, Evaluation, Example, Slots, Training
+from hypersphere.data._examples import (
+    Decode,
+    Evaluation,
+    Example,
+    Slots,
+    Training,
+    first_example,
+)
 from hypersphere.data._order import batch_indices
 from hypersphere.data._records import Record, Records
 
@@ -269,44 +277,52 @@ def eval_stream(
             "`eval_stream` needs at least one image, got `len(records)=0`."
         )
     if decode is None:
-        decode = _center(image_size, crop_fraction)
+        decode = _centring(image_size, crop_fraction)
         nothing = np.zeros((image_size, image_size, 3), np.uint8), np.int32(0)
     else:
-        nothing = jax.tree.map(np.zeros_like, decode(records[0], None))
+        nothing = jax.tree.map(np.zeros_like, first_example(records, decode))
     examples = Evaluation(records, decode, nothing)
     steps = range(-(-len(records) // batch_size))
     return _stream(examples, slots, steps, workers=0, threads=threads)
 
 
 def _cropping(image_size: int, scale: tuple[float, float]) -> Decode:
-    """What makes a random crop of an image file."""
-    from hypersphere.data._decode import check_crop, random_resized_crop
+    """What makes a random crop of an image file. It pickles."""
+    from hypersphere.data._decode import check_crop
 
     check_crop(image_size, scale, (1.0, 1.0))
-
-    def decode(record: Record, rng: Any) -> tuple[np.ndarray, Any]:
-        crop = random_resized_crop(
-            record.content, rng, image_size=image_size, scale=scale
-        )
-        return crop, np.int32(record.label)
-
-    return decode
+    return functools.partial(_random_crop, image_size=image_size, scale=scale)
 
 
-def _center(image_size: int, crop_fraction: float) -> Decode:
-    """What makes a central crop of an image file."""
-    from hypersphere.data._decode import central_crop, check_center
+def _random_crop(
+    record: Record, rng: Any, *, image_size: int, scale: tuple[float, float]
+) -> tuple[np.ndarray, Any]:
+    from hypersphere.data._decode import random_resized_crop
+
+    content, label = record
+    image = random_resized_crop(content, rng, image_size=image_size, scale=scale)
+    return image, np.int32(label)
+
+
+def _centring(image_size: int, crop_fraction: float) -> Decode:
+    """What makes a central crop of an image file. It pickles."""
+    from hypersphere.data._decode import check_center
 
     check_center(image_size, crop_fraction)
+    return functools.partial(
+        _central_crop, image_size=image_size, crop_fraction=crop_fraction
+    )
 
-    def decode(record: Record, rng: Any) -> tuple[np.ndarray, Any]:
-        del rng
-        crop = central_crop(
-            record.content, image_size=image_size, crop_fraction=crop_fraction
-        )
-        return crop, np.int32(record.label)
 
-    return decode
+def _central_crop(
+    record: Record, rng: Any, *, image_size: int, crop_fraction: float
+) -> tuple[np.ndarray, Any]:
+    del rng
+    from hypersphere.data._decode import central_crop
+
+    content, label = record
+    image = central_crop(content, image_size=image_size, crop_fraction=crop_fraction)
+    return image, np.int32(label)
 
 
 def _stream(

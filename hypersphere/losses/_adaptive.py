@@ -258,7 +258,7 @@ def curricularface(
         https://arxiv.org/abs/2004.00288
     """
     check_angle("curricularface", margin=margin)
-    check("curricularface", cos, labels, scale=scale)
+    check("curricularface", cos, labels, scale=scale, only_indices=True)
     wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
     is_right = right(labels, cos.shape[-1])
     own = jnp.sum(jnp.where(is_right, wide, 0), -1, keepdims=True)

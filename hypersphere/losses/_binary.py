@@ -43,7 +43,7 @@ def sphereface2(
         margin_type: How the margin acts.
         margin: For `C` and `A` at least 0, for `M` at least 1.
         scale: Positive, dimensionless.
-        sharpness: The exponent of g, positive.
+        sharpness: The exponent of g, at least 1.
         positive_share: In (0, 1).
         weight: Positive.
         detach_margin: Whether the gradient is that of plain cosines in place of g and
@@ -67,8 +67,8 @@ def sphereface2(
         Wen et al., SphereFace2, ICLR 2022, equations 7 to 10.
         https://arxiv.org/abs/2108.01513
     """
-    check("sphereface2", cos, labels, scale=scale)
-    _check(margin_type, margin, positive_share)
+    check("sphereface2", cos, labels, scale=scale, only_indices=True)
+    _check(margin_type, margin, sharpness, positive_share)
     wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
     is_right = right(labels, cos.shape[-1])
     own, other = _sides(wide, margin_type, margin, sharpness)
@@ -120,7 +120,7 @@ def sphereface2_bias(
     """
     if classes < 2:
         raise ValueError(f"`sphereface2_bias` needs at least 2 classes, got {classes}.")
-    _check(margin_type, margin, positive_share)
+    _check(margin_type, margin, sharpness, positive_share)
     zero = jnp.zeros(())
     own, other = (
         scale * float(side) for side in _sides(zero, margin_type, margin, sharpness)
@@ -141,12 +141,15 @@ def _sides(
     return g(ops.additive_margin(cos, past_pi="clip", **moved)), g(cos)
 
 
-def _check(margin_type: str, margin: float, positive_share: float) -> None:
+def _check(
+    margin_type: str, margin: float, sharpness: float, positive_share: float
+) -> None:
     if margin_type not in ("C", "A", "M"):
         raise ValueError(
             f"`sphereface2` needs `margin_type` 'C', 'A' or 'M', got {margin_type!r}."
         )
     check_at_least("sphereface2", 1 if margin_type == "M" else 0, margin=margin)
+    check_at_least("sphereface2", 1, sharpness=sharpness)
     if not 0 < positive_share < 1:
         raise ValueError(
             "`sphereface2` needs `0 < positive_share < 1`, got "

@@ -53,7 +53,7 @@ def margin_softmax(
             of the classes that are not right; None for the cosines.
     """
     check(who, cos, labels, scale=scale, label_smoothing=label_smoothing)
-    given = cos
+    given, scale = cos, _columns(scale, cos)
     cos = ops.clip_cosine(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
 
     def respond(given: Array, cos: Array, **margins: Any) -> Array:
@@ -84,9 +84,12 @@ def margin_softmax(
 
 def cross_entropy(scale: PerClass, responses: Array, is_right: Array) -> Array:
     """Cross entropy of `scale * responses`; infinite scales of 1e18 stay finite."""
-    # The largest leaves before the product, which may round above its own maximum.
-    largest = jax.lax.stop_gradient(jnp.max(responses, axis=-1, keepdims=True))
-    logits = scale * (responses - largest)
+    if jnp.ndim(scale) == 2 and jnp.shape(scale)[1] > 1:  # one per class
+        logits = jnp.asarray(scale) * responses
+    else:
+        # The largest leaves before the product, which may round above its own maximum.
+        largest = jax.lax.stop_gradient(jnp.max(responses, axis=-1, keepdims=True))
+        logits = scale * (responses - largest)
     target = jnp.sum(jnp.where(is_right, logits, 0), axis=-1)
     loss = jax.nn.logsumexp(logits, axis=-1) - target
     return jnp.where(jnp.any(is_right, axis=-1), loss, jnp.nan)
@@ -130,7 +133,8 @@ def weighted_mean(
     """The mean of losses by weights: an example of weight zero is ignored.
 
     Args:
-        loss: Of each example; one of weight zero may be NaN or infinite.
+        loss: Of each example; one of weight zero may be NaN or infinite, but then
+            has no finite gradient.
         weights: At least zero.
 
     Returns:
@@ -155,13 +159,15 @@ def check(
     *,
     scale: PerClass = 1.0,
     label_smoothing: float = 0.0,
+    only_indices: bool = False,
 ) -> None:
     """Raises where shapes or numbers do not fit; traced ones are not seen."""
-    shapes = {1: cos.shape[:1], 2: cos.shape}
+    shapes = {1: cos.shape[:1], 2: None if only_indices else cos.shape}
     if cos.ndim != 2 or labels.shape != shapes.get(labels.ndim):
+        shares = "" if only_indices else ", or (batch, classes), shares"
         raise ValueError(
             f"`{who}` needs `cos` of shape (batch, classes) and `labels` of shape "
-            "(batch,), indices, or (batch, classes), shares, got "
+            f"(batch,), indices{shares}, got "
             f"`cos.shape={cos.shape}` and `labels.shape={labels.shape}`."
         )
     if isinstance(scale, int | float) and not 0 < scale < float("inf"):
@@ -216,7 +222,7 @@ def _columns(value: PerClass, cos: Array) -> Any:
     batch, classes = cos.shape
     if jnp.shape(value) not in ((), (classes,), (batch, 1)):
         raise ValueError(
-            "A margin needs to be a number, or an array of shape (classes,) = "
+            "A margin or a scale needs to be a number, or an array of shape (classes,) = "
             f"({classes},) or (batch, 1) = ({batch}, 1), got {jnp.shape(value)}."
         )
-    return value
+    return jnp.asarray(value)[None] if jnp.ndim(value) == 1 else value

@@ -108,7 +108,7 @@ def without_similar(
         An et al., Killing Two Birds with One Stone (Partial FC), CVPR 2022.
         https://arxiv.org/abs/2203.15565
     """
-    check("without_similar", cos, labels)
+    check("without_similar", cos, labels, only_indices=True)
     is_left_out = ~right(labels, cos.shape[-1]) & (cos > above)
     return jnp.where(is_left_out, 0, cos)
 
@@ -148,7 +148,7 @@ def raise_hardest(
         Zhao et al., Multi-Query Multi-Head Attention Pooling and Inter-TopK Penalty,
         2021. https://arxiv.org/abs/2110.05042
     """
-    check("raise_hardest", cos, labels)
+    check("raise_hardest", cos, labels, only_indices=True)
     check_angle("raise_hardest", margin=margin)
     if not 1 <= count < cos.shape[-1]:
         raise ValueError(

@@ -18,7 +18,8 @@ class AdaCosState(NamedTuple):
     """What `adacos` knows of the step before.
 
     Args:
-        scale: Its scale, a positive scalar.
+        scale: Its scale, a scalar; positive but for a few classes with angles far
+            from right ones.
 
     Example:
         >>> from hypersphere import losses
@@ -90,7 +91,7 @@ def adacos(
         Zhang et al., AdaCos, CVPR 2019, equations 12 to 14.
         https://arxiv.org/abs/1905.00292
     """
-    check("adacos", cos, labels)
+    check("adacos", cos, labels, only_indices=True)
     wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
     is_right = right(labels, cos.shape[-1])
     wrong = jnp.where(is_right, -jnp.inf, state.scale * wide)
@@ -112,16 +113,16 @@ def madacos(
     """`cosface` whose scale and margin are those of the batch's median example.
 
     With c the median of the right classes' cosines (the lower one of two), the scale is
-    the one at which an example that has c, and 0 everywhere else, has a probability of
-    `1 - share`: `log((classes - 1) * (1 - share) / share) / (1 - c)`, and at least
-    `least_scale`. The margin then brings the median example to the probability `share`
-    of its wrong classes; it is at least 0. No gradient goes through either.
+    `log((classes - 1) * (1 - share) / share) / (1 - c)`, and at least `least_scale`:
+    it grows as the classes become tighter. The margin then brings the right class of
+    the median example to the probability `share`; it is at least 0. No gradient goes
+    through either. It depends on the batch, in an evaluation too.
 
     Args:
         cos: Cosine between each feature and each class centre, in [-1, 1]; of all
             classes, and of the whole batch on all devices.
         labels: Index of the right class, in [0, classes).
-        share: In (0, 1).
+        share: Of the probability that the median example is to give its class, (0, 1).
         least_scale: Positive.
         classes: What counts as the number of classes; 0 for that of `cos`. The
             published code has 10,000,000 whatever the set.
@@ -143,7 +144,7 @@ def madacos(
         Zhu et al., Coarse-to-Fine Compact Discriminative (CFCD), ICCV 2023.
         https://arxiv.org/abs/2308.04008
     """
-    check("madacos", cos, labels, scale=least_scale)
+    check("madacos", cos, labels, scale=least_scale, only_indices=True)
     if not 0 < share < 1:
         raise ValueError(f"`madacos` needs `0 < share < 1`, got `share={share!r}`.")
     wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))

@@ -115,7 +115,9 @@ def cosface(
         "cosface",
         cos,
         labels,
-        lambda cos, margin: cos - margin,
+        lambda cos, margin: (
+            cos.astype(jnp.promote_types(cos.dtype, jnp.float32)) - margin
+        ),
         {"margin": margin},
         scale=scale,
         detach_margin=detach_margin,
@@ -341,6 +343,11 @@ def sphereface_r(
         Differs: the variants with soft normalization are left out.
     """
     check_at_least("sphereface_r", 1, margin=margin)
+    if jnp.ndim(scale) == 1:
+        raise ValueError(
+            "`sphereface_r` divides by its `scale`, and needs a number or one per "
+            f"example, (batch, 1), got shape {jnp.shape(scale)}."
+        )
     if version not in ("v0", "v1", "v2") or (version == "v2" and detach_margin):
         raise ValueError(
             "`sphereface_r` needs `version` to be 'v0', 'v1' or, without "

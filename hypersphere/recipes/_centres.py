@@ -1,6 +1,7 @@
 """Losses on class centres by name: margins on the angles of an angular head."""
 
 import dataclasses
+import math
 from typing import Any
 
 from hypersphere import losses
@@ -141,6 +142,14 @@ class SphereFaceR(Scaled):
     weight: float = number(50.0, 0, ends="()")
     detach_margin: bool = False
 
+    def check(self) -> None:
+        """Raises where there is no margin on the right class to detach."""
+        if self.version == "v2" and self.detach_margin:
+            raise ValueError(
+                "`config.loss.detach_margin=True` needs a margin on the right class, "
+                "which `config.loss.version='v2'` does not have."
+            )
+
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
@@ -166,7 +175,7 @@ class MadaCos(LossConfig):
     """`losses.madacos`.
 
     Args:
-        share: Of the probability that wrong classes are to have, in (0, 1).
+        share: Of the probability that the median example is to give its class, (0, 1).
         least_scale: Positive.
     """
 
@@ -203,13 +212,18 @@ class MagFace(Scaled):
     past_pi: str = option("continuous", PAST_PI)
 
     def check(self) -> None:
-        """Raises unless there are two norms and two margins."""
-        for name in ("norms", "margins"):
-            if len(getattr(self, name)) != 2:
-                raise ValueError(
-                    f"`config.loss.{name}` needs two numbers, got "
-                    f"{getattr(self, name)!r}."
-                )
+        """Raises unless there are two norms and two margins that make sense."""
+        is_rising = len(self.norms) == 2 and 0 < self.norms[0] < self.norms[1]
+        if not is_rising or self.norms[1] == math.inf:
+            raise ValueError(
+                "`config.loss.norms` needs two positive numbers, the smaller first, "
+                f"got {self.norms!r}."
+            )
+        if len(self.margins) != 2 or not all(0 <= m <= math.pi for m in self.margins):
+            raise ValueError(
+                "`config.loss.margins` needs two angles in radians, in [0, pi], got "
+                f"{self.margins!r}."
+            )
 
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""

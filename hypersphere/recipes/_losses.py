@@ -91,10 +91,10 @@ class ASoftmax(LossConfig):
 
     margin: float = number(4.0, 1)
     anneal: bool = False
-    anneal_base: float = 1000.0
-    anneal_gamma: float = 0.12
-    anneal_power: float = 1.0
-    anneal_min: float = 5.0
+    anneal_base: float = number(1000.0, 0)
+    anneal_gamma: float = number(0.12, 0)
+    anneal_power: float = number(1.0, 0)
+    anneal_min: float = number(5.0, 0)
 
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""

@@ -20,6 +20,7 @@ from hypersphere.training.settings import (
     choose,
     number,
     recipe,
+    resolve_section,
 )
 
 Transformations = list[optax.GradientTransformation]
@@ -212,7 +213,7 @@ def _learning_rate(
     schedules: dict[str, optax.Schedule] = {"": config.make_schedule(steps)}
     groups: dict[str, str] = {}
     for text in config.rates:
-        pattern, changed = _parse_rate(text, config)
+        pattern, changed = _parse_rate(text, config, steps)
         chosen = fitting("rates", [pattern], trained) - set(groups)
         if not chosen:
             raise ValueError(
@@ -229,7 +230,7 @@ def _learning_rate(
     )
 
 
-def _parse_rate(text: str, config: Optimizer) -> tuple[str, Optimizer]:
+def _parse_rate(text: str, config: Optimizer, steps: int) -> tuple[str, Optimizer]:
     """The pattern, and the config as it is for what it fits."""
     parts = re.fullmatch(r"\s*(\S+)\s*:\s*([\d.e+-]+)(?:\s+(\w+))?\s*", text)
     try:
@@ -247,6 +248,8 @@ def _parse_rate(text: str, config: Optimizer) -> tuple[str, Optimizer]:
     if parts[3]:
         choose("optim.rates", parts[3], SCHEDULES)
         changed.schedule.name = parts[3]  # what both have is kept
+        name = "config.optim.schedule"
+        changed.schedule = resolve_section(changed.schedule, name, steps)
     return parts[1], changed
 
 

@@ -50,15 +50,17 @@ class AdamW(Adam):
         https://arxiv.org/abs/1711.05101
     """
 
-    def check(self) -> None:
-        """Raises where nothing decays."""
-        super().check()
-        if not self.weight_decay:
+    def direction(
+        self, kernels: Collection[str], decay: Transformations
+    ) -> Transformations:
+        """Adam's step, and the decay, without which it would be Adam."""
+        if not decay:
             raise ValueError(
                 "`config.optim.name='adamw'` needs a positive "
                 "`config.optim.weight_decay`, got "
                 f"{self.weight_decay!r}. AdamW without decay is 'adam'."
             )
+        return super().direction(kernels, decay)
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -13,10 +13,14 @@ from hypersphere.training.settings import LossConfig, number, option, radians
 
 
 class _Stateful(nnx.Module):
-    """A loss with what it knows of the steps before; an evaluation leaves it alone."""
+    """A loss with what it knows of the steps before.
+
+    It is called as (outputs, labels, state, frozen); in an evaluation it is `frozen`,
+    and takes its state as it is, so that the batch does not matter.
+    """
 
     def __init__(self, loss: Callable[..., Any], state: Any):
-        self.loss, self.kind = loss, type(state)
+        self.loss, self.kind, self.deterministic = loss, type(state), False
         values = state._asdict().items()
         self.state = nnx.Dict(
             {name: nnx.Variable(jnp.asarray(v, jnp.float32)) for name, v in values}
@@ -25,7 +29,9 @@ class _Stateful(nnx.Module):
     def __call__(self, outputs: Any, labels: Any, step: Any) -> Any:
         del step
         before = self.kind(**{name: kept[...] for name, kept in self.state.items()})
-        loss, after = self.loss(outputs, labels, before)
+        loss, after = self.loss(outputs, labels, before, frozen=self.deterministic)
+        if self.deterministic:
+            return loss
         for name, kept in self.state.items():
             kept[...] = getattr(after, name)
         return loss
@@ -61,7 +67,7 @@ class AdaFace(Scaled):
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
 
-        def loss(outputs: Any, labels: Any, state: Any) -> Any:
+        def loss(outputs: Any, labels: Any, state: Any, *, frozen: bool) -> Any:
             cos, norm = outputs
             return losses.adaface(
                 cos,
@@ -71,7 +77,7 @@ class AdaFace(Scaled):
                 margin=self.margin,
                 concentration=self.concentration,
                 scale=self.factor(norm),
-                momentum=self.momentum,
+                momentum=1.0 if frozen else self.momentum,
             )
 
         return _Stateful(loss, losses.AdaFaceState())
@@ -97,7 +103,7 @@ class CurricularFace(Scaled):
         del images
         past_pi: Any = self.past_pi
 
-        def loss(outputs: Any, labels: Any, state: Any) -> Any:
+        def loss(outputs: Any, labels: Any, state: Any, *, frozen: bool) -> Any:
             cos, norm = outputs
             return losses.curricularface(
                 cos,
@@ -105,7 +111,7 @@ class CurricularFace(Scaled):
                 state,
                 margin=self.margin,
                 scale=self.factor(norm),
-                momentum=self.momentum,
+                momentum=1.0 if frozen else self.momentum,
                 past_pi=past_pi,
             )
 
@@ -119,7 +125,9 @@ class AdaCos(LossConfig):
     def make(self, images: Any) -> nnx.Module:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
 
-        def loss(outputs: Any, labels: Any, state: Any) -> Any:
+        def loss(outputs: Any, labels: Any, state: Any, *, frozen: bool) -> Any:
+            if frozen:
+                return losses.normface(outputs[0], labels, scale=state.scale), state
             return losses.adacos(outputs[0], labels, state)
 
         return _Stateful(loss, losses.adacos_start(images.num_classes))
@@ -133,7 +141,7 @@ class SphereFace2(LossConfig):
         margin_type: `C`, `A` or `M`.
         margin: For `C` and `A` at least 0, for `M` at least 1.
         scale: What g is multiplied by, positive.
-        sharpness: The exponent of g, positive.
+        sharpness: The exponent of g, at least 1.
         positive_share: The weight of the right class, in (0, 1).
         weight: Of the loss, positive.
     """
@@ -141,9 +149,17 @@ class SphereFace2(LossConfig):
     margin_type: str = option("C", ("C", "A", "M"))
     margin: float = number(0.4, 0)
     scale: float = number(40.0, 0, ends="()")
-    sharpness: float = number(3.0, 0, ends="()")
+    sharpness: float = number(3.0, 1)
     positive_share: float = number(0.7, 0, 1, "()")
     weight: float = number(50.0, 0, ends="()")
+
+    def check(self) -> None:
+        """Raises where a margin that multiplies would make an angle smaller."""
+        if self.margin_type == "M" and self.margin < 1:
+            raise ValueError(
+                "`config.loss.margin` must be at least 1 with "
+                f"`config.loss.margin_type='M'`, got {self.margin!r}."
+            )
 
     def make(self, images: Any) -> nnx.Module:
         """((cosines, feature norm), labels, step) -> the loss of each example."""

@@ -23,7 +23,7 @@ from hypersphere.training.run._setup import resolved
 from hypersphere.training.settings._config import TrainConfig
 from hypersphere.training.settings._durations import Duration
 from hypersphere.training.settings._evaluation import Evaluation, Evaluations
-from hypersphere.training.settings._recipe import sections
+from hypersphere.training.settings._recipe import fields_of, sections
 from hypersphere.training.settings._text import (
     check_command_line,
     describe,
@@ -40,6 +40,7 @@ _ALIASES = {
 
 Say = Callable[[str], Any]
 
+_VALUE = re.compile(r"[^-]|-\.?\d")  # no flag, or a negative number
 _FIELD = re.compile(r"--?(?P<no>no)?config\.(?P<path>[^=]+)(?:=(?P<value>.*))?", re.S)
 
 
@@ -115,7 +116,7 @@ def divided(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             words.append(word)
             continue
         is_whole = parts["value"] is not None or parts["no"]
-        if not is_whole and left and not left[0].startswith("-"):
+        if not is_whole and left and _VALUE.match(left[0]):
             word += "=" + left.pop(0)
         fields.append(word)
     return words, fields
@@ -159,16 +160,23 @@ def with_overrides(
     """
     check_command_line(overrides)
     config, paths = copy.deepcopy(config), known_paths()
-    found = [_FIELD.fullmatch(word) for word in divided(overrides)[1]]
+    unknown, fields = divided(overrides)
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} sets no field. Write `--config.FIELD=VALUE`.")
+    found = [_FIELD.fullmatch(word) for word in fields]
     given = [(paths[p["path"]], p["no"], p["value"]) for p in found if p is not None]
     choices = [(path, name) for path, _, name in given if _is_choice(path)]
-    for path, name in sorted(choices, key=lambda choice: choice[0].count(".")):
+    for path, name in sorted(choices, key=lambda choice: _depth(choice[0])):
         _choose(config, path, name or "", say)
     return _with_fields(config, [each for each in given if not _is_choice(each[0])])
 
 
 def _is_choice(path: str) -> bool:
     return path.removesuffix(".name") in sections()
+
+
+def _depth(path: str) -> int:
+    return path.removesuffix(".name").count(".")
 
 
 def _choose(config: TrainConfig, path: str, name: str, say: Say) -> None:
@@ -198,10 +206,14 @@ def _with_fields(
     """A copy with fields set by words of their types; another recipe's are refused."""
     words = [""]
     for path, no, value in given:
-        try:
-            _at(config, path)
-        except AttributeError as error:  # of another recipe than the chosen one
-            raise ValueError(str(error)) from error
+        owner, _, field = path.rpartition(".")
+        section = _at(config, owner)
+        if field not in fields_of(type(section)):  # that of another recipe
+            vars(section).get("_other", {}).pop(field, None)
+            try:
+                getattr(section, field)
+            except AttributeError as error:
+                raise ValueError(str(error)) from error
         sign = "" if value is None else f"={value}"
         words.append(f"--{no or ''}config.{path}{sign}")
     for kind, parser in _PARSERS.items():

@@ -252,6 +252,10 @@ def several(cos, labels, shares, margin, per_class):
         "smoothed one hot": a(cos, jax.nn.one_hot(labels, 5), label_smoothing=0.2),
         "no margin": a(cos, labels, margin=0.0),
         "normface": losses.normface(cos, labels, scale=8.0),
+        "scales": losses.normface(cos, labels, scale=8.0 * per_class + 1),
+        "scales, one hot": losses.normface(
+            cos, jax.nn.one_hot(labels, 5), scale=8.0 * per_class + 1
+        ),
         "one subcentre": a(losses.nearest_subcentre(sub), labels),
         "by norms": losses.sphereface(
             cos, labels, margin=2.0, scale=jnp.full((6, 1), 8.0)
@@ -302,6 +306,7 @@ def test_without_a_margin_all_are_normface_and_with_norms_sphereface_is_a_softma
     found,
 ):
     near(found["no margin"], found["normface"])
+    near(found["scales"], found["scales, one hot"])
     near(found["by norms"], found["a_softmax"])
 
 
@@ -386,6 +391,8 @@ def test_gradients_are_finite_at_both_ends_with_a_large_scale(dtype):
             "needs one right class",
         ),
         (lambda: losses.sphereface2(COS, LABELS, bias=0, margin_type="B"), "got 'B'"),
+        (lambda: losses.madacos(COS, np.ones((6, 5))), r"\(batch,\), indices, got"),
+        (lambda: losses.sphereface_r(COS, LABELS, scale=np.ones(5)), "one per example"),
     ],
 )
 def test_what_makes_no_sense_is_told(call, message):

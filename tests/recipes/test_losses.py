@@ -97,6 +97,28 @@ def test_every_loss_is_called_by_its_name_and_keeps_what_it_needs(outputs):
         assert any(one != other for one, other in pairs) == (name in STATEFUL), name
 
 
+def test_in_an_evaluation_what_a_loss_keeps_stays_and_the_batch_does_not_matter(
+    outputs,
+):
+    made = {name: recipes.LOSSES[name]().make(IMAGES) for name in STATEFUL}
+    for loss in made.values():
+        loss.eval()
+    split = {name: nnx.split(loss) for name, loss in made.items()}
+
+    @jax.jit
+    def called(cos, norm, labels):
+        merged = {name: nnx.merge(*parts) for name, parts in split.items()}
+        found = {name: loss((cos, norm), labels, 0) for name, loss in merged.items()}
+        return found, {name: nnx.state(loss) for name, loss in merged.items()}
+
+    whole, after = called(*outputs, jnp.asarray(LABELS))
+    rows = slice(0, 2)
+    part, _ = called(*(x[rows] for x in outputs), jnp.asarray(LABELS[rows]))
+    for name, (_, before) in split.items():
+        np.testing.assert_allclose(part[name], whole[name][rows], rtol=1e-6)
+        jax.tree.map(np.testing.assert_array_equal, after[name], before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["adaface", "sphereface2"])
 def test_what_a_loss_keeps_is_trained_and_saved(name, tmp_path):

@@ -6,7 +6,8 @@ import optax
 import pytest
 from flax import nnx
 
-from hypersphere import nn
+from hypersphere import nn, recipes
+from hypersphere.recipes import _optimizer
 from tests.helpers import filled
 from tests.training.small import section
 
@@ -334,6 +335,13 @@ def test_an_abstract_model_serves_as_well(params, gradients, model):
     ours, _ = trained(config.make(10, abstract), params, gradients[:2])
     truth, _ = trained(config.make(10, model), params, gradients[:2])
     assert_equal(ours, truth)
+
+
+def test_a_rate_may_have_a_schedule_with_durations_of_its_own():
+    config = section("optim", rates=("*: 1 trapezoid",), final=0.5)
+    _, changed = _optimizer._parse_rate(config.rates[0], config, 100)
+    assert changed.schedule == recipes.Trapezoid(cooldown=20, final=0.5)
+    assert config.schedule == recipes.Constant()
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,27 @@ def test_a_schedule_is_set_by_its_name_and_by_the_fields_of_the_optimizer():
     assert config.optim.final == 0.1
 
 
+def test_a_field_of_a_schedule_survives_the_choice_of_an_optimizer():
+    config = training.TrainConfig()
+    config.optim.final, config.optim.name = 0.1, "sgd"
+    config.optim.schedule = "cosine"
+    assert config.optim == recipes.SGD(schedule=recipes.Cosine(final=0.1))
+
+
+def test_a_recipe_that_two_configs_share_is_changed_in_one():
+    one, other = (
+        training.TrainConfig(loss=shared) for shared in [recipes.ArcFace()] * 2
+    )
+    one.loss = "softmax"
+    assert other.loss == recipes.ArcFace()
+
+    class Mine(recipes.ArcFace):
+        """No recipe of a name."""
+
+    with pytest.raises(TypeError, match=r"needs one of recipes\.Softmax"):
+        one.loss = Mine()
+
+
 OLD = """{
     "loss": {"name": "w_softmax", "similarity": "", "margin": 4.0, "floor": 0.5},
     "optim": {
@@ -133,6 +154,9 @@ def test_a_command_line_sets_sections_inside_of_sections():
     assert config.optim == recipes.SGD(schedule=schedule)
     assert [entry.name for entry in config.evaluators] == ["train", "test@batch"]
     assert config.model.relu is False
+    last = ["--config.loss.name=arcface", "--config.loss=cosface"]
+    two = with_overrides(config, ["--config.data.mean", "-1.5", *last])
+    assert two.data.mean == -1.5 and two.loss == recipes.CosFace()
     one = with_overrides(config, ["--config.evaluators=train every 7"])
     assert one.evaluators == (training.Evaluation(source="train", every=7),)
 
@@ -144,6 +168,7 @@ def test_a_command_line_sets_sections_inside_of_sections():
         ("--config.loss=ga_softmx", r"Did you mean 'ga_softmax'"),
         ("--config.optim.schedule=cosin", r"Did you mean 'cosine'"),
         ("--config.steps.x=2", r"no field `config\.steps\.x`"),
+        ("--confg.steps=2", r"'--confg\.steps=2' sets no field"),
     ],
 )
 def test_a_wrong_choice_is_told(word, message):

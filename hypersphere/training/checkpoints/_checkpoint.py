@@ -240,8 +240,11 @@ class Checkpoints:
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Closes; when an error ends one of several processes, without the others."""
-        if kind is None or jax.process_count() == 1:
+        if kind is None:
             self.close()
+        elif jax.process_count() == 1:
+            with contextlib.suppress(OSError):  # which would hide what ended the run
+                self.close()
         else:  # they do not come to the barrier at which `close` would wait
             self._finisher.shutdown(wait=False)
 

@@ -248,7 +248,7 @@ class Streamed:
         size = config.data.image_size
         example = np.zeros((size, size, 3), np.uint8), np.int32(0)
         if records.decode is not None:
-            example = records.decode(records.train[0], None)
+            example = data.first_example(records.train, records.decode)
             _check_example(records, example)
         image, labels = example
         self.labels = jax.tree.map(
@@ -342,8 +342,8 @@ class Streamed:
         records, bad = getattr(self._records, name), self._bad[name]
         for index in sorted(set(skipped.tolist()) - bad):
             bad.add(index)
-            name = data.name_of(records, index)
-            self._say(f"Left out, cannot be decoded: {name}")
+            told = data.name_of(records, index)
+            self._say(f"Left out, cannot be decoded: {told}")
         most = self._config.data.max_bad * len(records)
         if len(bad) > most:
             raise ValueError(

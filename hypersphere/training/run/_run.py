@@ -141,7 +141,8 @@ class Run:
         return is_done or bool(self._judge.out_of_patience(self._progress))
 
     def _advance(self) -> None:
-        config, stepper = self._config, self._stepper
+        # No other name for the stepper: a spike's traceback would keep its state.
+        config = self._config
         with (
             Reporter(
                 self._folder,
@@ -156,12 +157,12 @@ class Run:
             # A signal may have cut an evaluation short, and may do so again.
             if self.step and not self._evaluate_due():
                 self._stop()
-            stepper.meter.resume()
+            self._stepper.meter.resume()
             window: list[Any] = []
             while not self._is_over():
                 profile.after(self.step, self.state)
                 count = steps_per_call(config, self._evaluators, self.step)
-                window.append(stepper.advance(count))
+                window.append(self._stepper.advance(count))
                 stops = self._sign.is_up()
                 due = due_at(config, self._evaluators, self.step)
                 if stops or due:
@@ -274,9 +275,9 @@ class Run:
                 f"After {progress.rewinds} rewinds, {spike}. The newest checkpoint is "
                 f"from before. {REMEDY}"
             )
-        stepper, seconds = self._stepper, self._seconds()
-        beyond = stepper.position - (stepper.step - spike.step)
-        del stepper, self._stepper  # there may be no room for two states
+        seconds = self._seconds()
+        beyond = self._stepper.position - (self.step - spike.step)
+        del self._stepper  # there may be no room for two states
         self._begin()
         self._progress = dataclasses.replace(
             self._progress,

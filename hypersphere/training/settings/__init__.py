@@ -19,6 +19,7 @@ from hypersphere.training.settings._config import (
 from hypersphere.training.settings._durations import (
     Duration as Duration,
     resolve as resolve,
+    resolve_section as resolve_section,
 )
 from hypersphere.training.settings._evaluation import Evaluation as Evaluation
 from hypersphere.training.settings._fields import (

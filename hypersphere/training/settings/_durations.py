@@ -150,6 +150,26 @@ def resolve(config: Config, examples: int) -> Config:
     return resolved
 
 
+def resolve_section(section: Config, name: str, total: int) -> Config:
+    """A copy of one section whose durations are in steps, of texts in percent.
+
+    Args:
+        section: A dataclass, such as a schedule.
+        name: Its path, for messages: `config.optim.schedule`.
+        total: Steps of the whole run.
+
+    Raises:
+        ValueError: If a duration is a text in another unit than percent or steps.
+    """
+    return _resolved(
+        section,
+        name,
+        lambda path, duration: to_steps(
+            path, duration, batch_size=1, examples=1, total=total
+        ),
+    )
+
+
 def _resolved(config: Any, name: str, in_steps: Callable[[str, Duration], int]) -> Any:
     """A copy with the fields that are annotated as durations in steps."""
     hints = typing.get_type_hints(type(config), include_extras=True)

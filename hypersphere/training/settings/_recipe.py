@@ -1,5 +1,6 @@
 """Sections of a config that are one of several dataclasses, chosen by name."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -74,7 +75,12 @@ class Recipe(Section):
     def set_fields(self) -> dict[str, Any]:
         """The fields that do not have their default."""
         default = defaults(type(self))
-        return {k: v for k, v in vars(self).items() if k in default and v != default[k]}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name in default
+            and (value != default[name] or getattr(value, "_other", None))
+        }
 
     def refuse_others(self) -> None:
         """Raises if a field is set that only others of the family have.
@@ -179,14 +185,22 @@ def make_recipe(path: str, values: Mapping[str, Any]) -> Recipe:
             setattr(made, field, value)
         except AttributeError as error:
             raise ValueError(str(error)) from error
+    _forget_others(made)
+    return made
+
+
+def _forget_others(made: Recipe) -> None:
+    """Leaves out what only others of the family have, here and in sections inside."""
     for field, value in vars(made).pop("_other", {}).items():
-        owners = owners_of(path, field)
+        owners = owners_of(made.path, field)
         if value not in owners.values():
             logging.warning(
                 "Left out of `config.%s`, as when it was stored: %s=%r, a field of %s.",
-                *(path, field, value, " and ".join(owners)),
+                *(made.path, field, value, " and ".join(owners)),
             )
-    return made
+    for value in vars(made).values():
+        if isinstance(value, Recipe):
+            _forget_others(value)
 
 
 def owners_of(path: str, field: str) -> dict[str, Any]:
@@ -222,11 +236,11 @@ def _chosen(path: str, value: Any, before: Recipe | None) -> Any:
     if isinstance(value, Mapping):
         return make_recipe(path, value)
     if isinstance(value, str):
-        made = before or make_recipe(path, {})
+        made = copy.deepcopy(before) or make_recipe(path, {})
         made.name = value
         return made
     kinds = tuple(family(path).values())
-    if not isinstance(value, kinds):
+    if type(value) not in kinds:
         names = ", ".join(f"recipes.{kind.__name__}()" for kind in kinds)
         raise TypeError(f"`config.{path}` needs one of {names}, got {value!r}.")
     return value
