@@ -222,7 +222,7 @@ def _columns(value: PerClass, cos: Array) -> Any:
     batch, classes = cos.shape
     if jnp.shape(value) not in ((), (classes,), (batch, 1)):
         raise ValueError(
-            "A margin or a scale needs to be a number, or an array of shape (classes,) = "
+            "A margin or scale needs to be a number, or an array of shape (classes,) = "
             f"({classes},) or (batch, 1) = ({batch}, 1), got {jnp.shape(value)}."
         )
     return jnp.asarray(value)[None] if jnp.ndim(value) == 1 else value
