@@ -24,7 +24,7 @@ PYTEST := -m pytest -q -n $(WORKERS) --dist loadfile -p no:randomly
 # What meets the libraries' interfaces.
 MEETING := tests/nn tests/linen tests/optim \
 	tests/test_contract.py tests/test_docstrings.py \
-	tests/training/test_step.py tests/training/test_optim.py tests/training/test_loop.py \
+	tests/training/test_step.py tests/training/test_loop.py tests/recipes \
 	tests/training/test_parts.py
 
 .PHONY: train test test-all lint test-fast test-slow test-oldest test-aot bare mutations
