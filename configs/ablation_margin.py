@@ -13,7 +13,7 @@ Command:
     python -m hypersphere.experiments run configs/ablation_margin.py:scale=small \
         --seeds=3
 
-Reached: see docs/losses.md.
+Reached: see docs/results.md.
 """
 
 import dataclasses
