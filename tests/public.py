@@ -23,6 +23,7 @@ def public():
         for module, content in MODULES.items()
         for name, value in vars(content).items()
         if not name.startswith("_")
+        and callable(value)  # no constants
         and not isinstance(value, types.ModuleType)
         # A file, unlike a package, has what it imports among its names.
         and (content is not magnitudes or value.__module__ == content.__name__)

@@ -12,15 +12,13 @@ from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
 from hypersphere.losses._centres import (
-    PastPi,
     PerClass,
     check,
     check_angle,
     check_at_least,
     margin_softmax,
-    right,
 )
-from hypersphere.losses._softmax import one_column
+from hypersphere.losses._softmax import one_column, right
 
 Norms = Float[Array, " batch"] | Float[Array, "batch 1"]
 
@@ -133,7 +131,7 @@ def magface(
     margins: tuple[float, float] = (0.45, 0.8),
     scale: PerClass = 64.0,
     regularizer: float = 35.0,
-    past_pi: PastPi = "continuous",
+    past_pi: str = "continuous",
 ) -> Float[Array, " batch"]:
     """A margin in radians that grows with the feature's length, and a reward for it.
 
@@ -221,7 +219,7 @@ def curricularface(
     margin: PerClass = 0.5,
     scale: PerClass = 64.0,
     momentum: float = 0.99,
-    past_pi: PastPi = "continuous",
+    past_pi: str = "continuous",
 ) -> tuple[Float[Array, " batch"], CurricularFaceState]:
     """`arcface` with `margin` radians, where hard wrong classes count more and more.
 

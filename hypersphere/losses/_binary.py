@@ -1,7 +1,6 @@
 """SphereFace2: every class a question of its own."""
 
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +8,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
-from hypersphere.losses._centres import check, check_at_least, right
-
-Margin = Literal["C", "A", "M"]
+from hypersphere.losses._centres import check, check_at_least, steady
+from hypersphere.losses._softmax import right
 
 
 def sphereface2(
@@ -19,7 +17,7 @@ def sphereface2(
     labels: Int[Array, " batch"],
     *,
     bias: ArrayLike,
-    margin_type: Margin = "C",
+    margin_type: str = "C",
     margin: float = 0.4,
     scale: float = 40.0,
     sharpness: float = 3.0,
@@ -71,7 +69,10 @@ def sphereface2(
     _check(margin_type, margin, sharpness, positive_share)
     wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
     is_right = right(labels, cos.shape[-1])
-    own, other = _sides(wide, margin_type, margin, sharpness)
+    own, other = (
+        steady(lambda c, i=i: _sides(c, margin_type, margin, sharpness)[i], cos)
+        for i in range(2)
+    )
     if detach_margin:
         own, other = (wide + jax.lax.stop_gradient(x - wide) for x in (own, other))
     positive = jax.nn.softplus(-(scale * own + bias))
@@ -85,7 +86,7 @@ def sphereface2(
 def sphereface2_bias(
     classes: int,
     *,
-    margin_type: Margin = "C",
+    margin_type: str = "C",
     margin: float = 0.4,
     scale: float = 40.0,
     sharpness: float = 3.0,
@@ -131,7 +132,7 @@ def sphereface2_bias(
 
 
 def _sides(
-    cos: Array, margin_type: Margin, margin: float, sharpness: float
+    cos: Array, margin_type: str, margin: float, sharpness: float
 ) -> tuple[Array, Array]:
     """What a class answers as the right one, and as another."""
     g = lambda c: 2 * ((ops.clip_cosine(c) + 1) / 2) ** sharpness - 1  # noqa: E731

@@ -1,7 +1,7 @@
 """Softmax over class centres, of which the right one must do better by a margin."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.core
@@ -11,15 +11,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from hypersphere import ops
+from hypersphere.losses._softmax import cross_entropy, right
 
 Labels = Int[Array, " batch"] | Float[Array, "batch classes"]
 """The index of each example's class, or a share for every class."""
 
 PerClass = ArrayLike | Shaped[Array, "..."]
 """A number; an array (classes,), one per class; or (batch, 1), one per example."""
-
-PastPi = Literal["continuous", "clip", "pml", "plain"]
-"""As `ops.additive_margin` has it."""
 
 Answer = Callable[..., Array]
 """(cosines, margins...) -> responses of the right class."""
@@ -43,8 +41,8 @@ def margin_softmax(
         who: The loss, for messages.
         cos: (batch, classes).
         labels: Indices, or shares of classes.
-        answer: (cosines of right classes, in their own dtype, **margins) -> responses,
-            in float32 or wider.
+        answer: (cosines of right classes, in float32 or wider, **margins) -> their
+            responses.
         margins: Each a number, one per class, or one per example.
         scale: What responses are multiplied by; likewise.
         detach_margin: Whether the gradient is that of the plain cosine.
@@ -57,7 +55,7 @@ def margin_softmax(
     cos = ops.clip_cosine(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
 
     def respond(given: Array, cos: Array, **margins: Any) -> Array:
-        found = answer(given, **margins).astype(cos.dtype)
+        found = steady(answer, given, **margins)
         return cos + jax.lax.stop_gradient(found - cos) if detach_margin else found
 
     if labels.ndim == 2 or label_smoothing:
@@ -71,7 +69,6 @@ def margin_softmax(
         whole = {name: _columns(value, cos) for name, value in margins.items()}
         factor, answers = jnp.asarray(scale), respond(given, cos, **whole)
         return shared_cross_entropy(factor * cos, factor * answers, shares)
-    is_right = right(labels, cos.shape[-1])
     index = jnp.where(labels < 0, labels + cos.shape[-1], labels)[:, None]
     own, of_given = (
         jnp.take_along_axis(x, index, axis=1, mode="fill") for x in (cos, given)
@@ -79,20 +76,8 @@ def margin_softmax(
     at_label = {n: _at(value, index, cos) for n, value in margins.items()}
     target = respond(of_given, own, **at_label)
     rest = cos if others is None else others(cos, own, **at_label)
-    return cross_entropy(scale, jnp.where(is_right, target, rest), is_right)
-
-
-def cross_entropy(scale: PerClass, responses: Array, is_right: Array) -> Array:
-    """Cross entropy of `scale * responses`; infinite scales of 1e18 stay finite."""
-    if jnp.ndim(scale) == 2 and jnp.shape(scale)[1] > 1:  # one per class
-        logits = jnp.asarray(scale) * responses
-    else:
-        # The largest leaves before the product, which may round above its own maximum.
-        largest = jax.lax.stop_gradient(jnp.max(responses, axis=-1, keepdims=True))
-        logits = scale * (responses - largest)
-    target = jnp.sum(jnp.where(is_right, logits, 0), axis=-1)
-    loss = jax.nn.logsumexp(logits, axis=-1) - target
-    return jnp.where(jnp.any(is_right, axis=-1), loss, jnp.nan)
+    responses = jnp.where(right(labels, cos.shape[-1]), target, rest)
+    return cross_entropy(scale, responses, labels)
 
 
 def shared_cross_entropy(plain: Array, answers: Array, shares: Array) -> Array:
@@ -115,10 +100,20 @@ def shared_cross_entropy(plain: Array, answers: Array, shares: Array) -> Array:
     return jnp.sum(shares * (jnp.logaddexp(rest, answers) - answers), axis=-1)
 
 
-def right(labels: Array, classes: int) -> Array:
-    """Which class is the right one, (batch, classes); negative labels from the end."""
-    index = jnp.arange(classes)[None, :]
-    return (labels[:, None] == index) | (labels[:, None] == index - classes)
+def steady(function: Callable[..., Array], cos: Array, **margins: Any) -> Array:
+    """A function of cosines in float32 or wider, with slopes that fit their dtype.
+
+    In float16 its slope is the one at the last cosine before one, where an angle's is
+    45: times a large scale, that at one itself would overflow. Values are exact.
+    """
+    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    whole = function(wide, **margins)
+    if cos.dtype != jnp.float16:
+        return whole
+    last = 1 - 2.0**-12
+    inner = wide - jax.lax.stop_gradient(wide - jnp.clip(wide, -last, last))
+    inside = function(inner, **margins)
+    return inside + jax.lax.stop_gradient(whole - inside)
 
 
 def smoothed(labels: Array, classes: int, share: float, dtype: Any) -> Array:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
-from hypersphere.losses._centres import check, check_angle, right
+from hypersphere.losses._centres import check, check_angle
+from hypersphere.losses._softmax import right
 
 
 def nearest_subcentre(
@@ -131,7 +132,7 @@ def raise_hardest(
         count: How many wrong classes, fewer than there are classes.
 
     Returns:
-        The cosines, for any loss.
+        The cosines, for any loss, in float32 or wider.
 
     Raises:
         ValueError: If shapes, a label or a number do not fit.
@@ -160,5 +161,6 @@ def raise_hardest(
     is_hard = jnp.any(
         index[..., None] == jnp.arange(cos.shape[-1])[None, None], axis=-2
     )
-    theta = jnp.maximum(ops.angle(cos) - margin, 0)
-    return jnp.where(is_hard, jnp.cos(theta), cos)
+    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    raised = jnp.cos(jnp.maximum(ops.angle(wide) - margin, 0))
+    return jnp.where(is_hard, raised, wide)

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
-from hypersphere.losses._centres import check, cross_entropy, margin_softmax, right
+from hypersphere.losses._centres import check, margin_softmax
+from hypersphere.losses._softmax import cross_entropy, right
 
 
 class AdaCosState(NamedTuple):
     """What `adacos` knows of the step before.
 
     Args:
-        scale: Its scale, a scalar; positive but for a few classes with angles far
-            from right ones.
+        scale: Its scale, a scalar, at least 1 after the first step.
 
     Example:
         >>> from hypersphere import losses
@@ -85,11 +85,13 @@ def adacos(
         >>> state = losses.adacos_start(3)
         >>> loss, state = losses.adacos(cos, jnp.array([0, 1]), state)
         >>> round(float(state.scale), 3)
-        0.935
+        1.0
 
     References:
         Zhang et al., AdaCos, CVPR 2019, equations 12 to 14.
         https://arxiv.org/abs/1905.00292
+        Differs: the scale is at least 1; of few classes with wide angles it would
+        become negative.
     """
     check("adacos", cos, labels, only_indices=True)
     wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
@@ -98,6 +100,7 @@ def adacos(
     mean = jax.nn.logsumexp(wrong) - math.log(len(cos))
     angles = ops.angle(jnp.sum(jnp.where(is_right, wide, 0), -1))
     scale = mean / jnp.cos(jnp.minimum(math.pi / 4, _lower_median(angles)))
+    scale = jnp.maximum(scale, 1)
     loss = margin_softmax("adacos", cos, labels, lambda cos: cos, {}, scale=scale)
     return loss, AdaCosState(scale)
 
@@ -153,14 +156,14 @@ def madacos(
     median = _lower_median(own)
     others = max((classes or cos.shape[-1]) - 1, 1)
     odds = math.log(others * (1 - share) / share)
-    gap = jnp.maximum(1 - median, 1e-6)
+    gap = jnp.maximum(1 - median, float(jnp.finfo(cos.dtype).eps))
     scale = jnp.maximum(odds / gap, least_scale)
     which = jnp.argmax(own == median)
     wrong = jnp.where(is_right[which], -jnp.inf, scale * wide[which])
     reach = jax.nn.logsumexp(wrong) + math.log(share / (1 - share))
     margin = jnp.maximum(median - reach / scale, 0)
     responses = cos.astype(wide.dtype) - jnp.where(is_right, margin, 0)
-    return cross_entropy(scale, responses, is_right)
+    return cross_entropy(scale, responses, labels)
 
 
 def _lower_median(values: Array) -> Array:

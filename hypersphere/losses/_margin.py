@@ -6,7 +6,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
-from hypersphere.losses._softmax import cross_entropy, one_column
+from hypersphere.losses._softmax import cross_entropy, one_column, right
 
 
 def ga_softmax(
@@ -76,11 +76,8 @@ def ga_softmax(
     norm = one_column("ga_softmax", feature_norm, cos)
     response = similarity(cos)
     beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
-    index = jnp.arange(cos.shape[-1])[None, :]
-    from_the_end = index - cos.shape[-1]
-    is_target = (labels[:, None] == index) | (labels[:, None] == from_the_end)
     blend = response + margin_weight * (beyond - response)
-    answer = jnp.where(is_target, blend, response)
+    answer = jnp.where(right(labels, cos.shape[-1]), blend, response)
     return cross_entropy(norm, answer, labels)
 
 

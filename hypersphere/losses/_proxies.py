@@ -8,7 +8,6 @@ in radians where it moves an angle, and a cosine where it is taken from one.
 
 import functools
 from collections.abc import Callable
-from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -16,7 +15,6 @@ from jaxtyping import Array, Float
 from hypersphere import ops
 from hypersphere.losses._centres import (
     Labels,
-    PastPi,
     PerClass,
     check_angle,
     check_at_least,
@@ -133,7 +131,7 @@ def combined_margin(
     angular: PerClass = 0.3,
     cosine: PerClass = 0.2,
     scale: PerClass = 64.0,
-    past_pi: PastPi = "continuous",
+    past_pi: str = "continuous",
     detach_margin: bool = False,
     label_smoothing: float = 0.0,
 ) -> Float[Array, " batch"]:
@@ -191,7 +189,7 @@ def arcface(
     *,
     margin: PerClass = 0.5,
     scale: PerClass = 64.0,
-    past_pi: PastPi = "continuous",
+    past_pi: str = "continuous",
     detach_margin: bool = False,
     label_smoothing: float = 0.0,
 ) -> Float[Array, " batch"]:
@@ -295,14 +293,14 @@ def sphereface(
 
 
 def _multiplied(cos: Array, margin: PerClass) -> Array:
-    return ops.Cosine().at_angle(jnp.asarray(margin) * ops.wide_angle(cos))
+    return ops.margin_response(cos, margin=margin, similarity=ops.Cosine())
 
 
 def sphereface_r(
     cos: Float[Array, "batch classes"],
     labels: Labels,
     *,
-    version: Literal["v0", "v1", "v2"] = "v1",
+    version: str = "v1",
     margin: PerClass = 1.5,
     scale: PerClass = 30.0,
     weight: float = 50.0,
@@ -373,5 +371,5 @@ def sphereface_r(
     return weight / jnp.reshape(jnp.asarray(scale), (-1,)) * loss
 
 
-def _times(cos: Array, margin: PerClass, past_pi: PastPi = "continuous") -> Array:
+def _times(cos: Array, margin: PerClass, past_pi: str = "continuous") -> Array:
     return ops.additive_margin(cos, times=margin, past_pi=past_pi)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
@@ -103,14 +104,27 @@ def w_softmax(
     return cross_entropy(norm, similarity(cos), labels)
 
 
-def cross_entropy(norm: Array, response: Array, labels: Array) -> Array:
-    """Cross entropy of `norm * response`, finite for norms up to 1e18."""
+def cross_entropy(scale: ArrayLike, response: Array, labels: Array) -> Array:
+    """Cross entropy of `scale * response`, finite for scales up to 1e18.
+
+    Args:
+        scale: A number, (batch, 1) or (1, classes).
+        response: (batch, classes).
+        labels: Indices; one past the end gives NaN, a negative one counts from there.
+    """
     response = response.astype(jnp.promote_types(response.dtype, jnp.float32))
+    is_per_class = jnp.ndim(scale) == 2 and jnp.shape(scale)[1] > 1
     # The largest response leaves before the product: compiled, a product may round
     # differently from its own maximum, and past 1e9 by enough to overflow `exp`.
     largest = jax.lax.stop_gradient(jnp.max(response, axis=-1, keepdims=True))
-    logits = norm * (response - largest)
+    logits = jnp.asarray(scale) * (response if is_per_class else response - largest)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def right(labels: Array, classes: int) -> Array:
+    """Which class is the right one, (batch, classes); negative labels from the end."""
+    index = jnp.arange(classes)[None, :]
+    return (labels[:, None] == index) | (labels[:, None] == index - classes)
 
 
 def one_column(who: str, feature_norm: Array, cos: Array) -> Array:

@@ -5,14 +5,16 @@ input.
 """
 
 from hypersphere.ops import magnitudes as magnitudes
-from hypersphere.ops._additive import additive_margin as additive_margin
+from hypersphere.ops._additive import (
+    PAST_PI as PAST_PI,
+    additive_margin as additive_margin,
+)
 from hypersphere.ops._angles import (
     angle as angle,
     arcsin as arcsin,
     clip_cosine as clip_cosine,
     l2_norm as l2_norm,
     unit as unit,
-    wide_angle as wide_angle,
 )
 from hypersphere.ops._conv import (
     sphere_conv as sphere_conv,

@@ -1,14 +1,17 @@
 """Margins that are added to an angle or to a cosine."""
 
 import math
-from typing import Literal
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating
-from hypersphere.ops._angles import accumulation_dtype, clip_cosine, wide_angle
+from hypersphere.ops._angles import accumulation_dtype, angle, clip_cosine
+from hypersphere.ops._similarity import Cosine, margin_response
+
+PAST_PI = ("continuous", "clip", "pml", "plain")
+"""What an answer may be where its angle with a margin is past pi."""
 
 
 def additive_margin(
@@ -17,7 +20,7 @@ def additive_margin(
     angular: ArrayLike = 0.0,
     cosine: ArrayLike = 0.0,
     times: ArrayLike = 1.0,
-    past_pi: Literal["continuous", "clip", "pml", "plain"] = "continuous",
+    past_pi: str = "continuous",
 ) -> Float[Array, "..."]:
     """The cosine after a margin in radians: `cos(times * theta + angular) - cosine`.
 
@@ -59,15 +62,18 @@ def additive_margin(
         Differs: ArcFace's paper leaves open what comes past pi.
     """
     check_floating("additive_margin", cos=cos)
-    if past_pi not in ("continuous", "clip", "pml", "plain"):
+    if past_pi not in PAST_PI:
         raise ValueError(
-            "`additive_margin` needs `past_pi` to be 'continuous', 'clip', 'pml' or "
-            f"'plain', got {past_pi!r}."
+            f"`additive_margin` needs `past_pi` to be one of {', '.join(PAST_PI)}, got "
+            f"{past_pi!r}."
         )
     wide = cos.astype(accumulation_dtype(cos))
-    theta = wide_angle(cos)
-    moved = times * theta + angular
-    last = (math.pi - jnp.asarray(angular)) / jnp.asarray(times)  # theta_0
+    angular, times = jnp.asarray(angular), jnp.asarray(times)
+    moved = times * angle(wide) + angular
+    last = (math.pi - angular) / times  # theta_0
+    # As a sum of angles, whose slope holds where the cosine is one and no margin.
+    multiplied = margin_response(wide, margin=times, similarity=Cosine())
+    inside = multiplied * jnp.cos(angular) - jnp.sin(moved - angular) * jnp.sin(angular)
     near = clip_cosine(wide)
     beyond = {
         "continuous": lambda: near - 1 - jnp.cos(last),
@@ -75,6 +81,5 @@ def additive_margin(
         "pml": lambda: near - (math.pi - last) * jnp.sin(last),
         "plain": lambda: jnp.cos(moved),
     }[past_pi]()
-    is_past = moved > math.pi
-    inside = jnp.cos(jnp.where(is_past, math.pi, moved))
-    return (jnp.where(is_past, beyond, inside) - cosine).astype(wide.dtype)
+    answer = jnp.where(moved > math.pi, beyond, inside)
+    return (answer - cosine).astype(wide.dtype)

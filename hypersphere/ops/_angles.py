@@ -215,33 +215,6 @@ def angle(cos: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(cos < 0, math.pi - acute, acute).astype(cos.dtype)
 
 
-def wide_angle(cos: Array) -> Array:
-    """The angle in float32 or wider, for what multiplies its slope by a large scale.
-
-    Of float16 the slope is at most 45, that of the last cosine before one: times a
-    scale of 300 it would not fit otherwise. The value is exact.
-
-    Args:
-        cos: Cosines, any shape, meant to lie in [-1, 1].
-
-    Returns:
-        Radians in [0, pi], same shape.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from hypersphere import ops
-        >>> print(ops.wide_angle(jnp.array([1.0, 0.0], jnp.float16)).round(4))
-        [0.     1.5708]
-    """
-    wide = cos.astype(accumulation_dtype(cos))
-    theta = angle(wide)
-    if cos.dtype != jnp.float16:
-        return theta
-    last = 1 - 2.0**-12
-    inner = angle(wide - lax.stop_gradient(wide - jnp.clip(wide, -last, last)))
-    return inner + lax.stop_gradient(theta - inner)
-
-
 def _arc(x: Array) -> tuple[Array, Array]:
     """In float32, arcsin|x| up to one half and arccos|x| above; and where that is."""
     size = jnp.minimum(jnp.abs(x.astype(jnp.float32)), 1)

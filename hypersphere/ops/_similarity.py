@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import math
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -340,14 +341,14 @@ def _monotone_tanh(x: Array) -> Array:
 
 
 def margin_response(
-    cos: Float[Array, "..."], *, margin: float, similarity: Similarity
+    cos: Float[Array, "..."], *, margin: ArrayLike, similarity: Similarity
 ) -> Float[Array, "..."]:
     """The response at `margin` times the angle: psi(margin * arccos(cos)).
 
     Args:
         cos: Cosines in [-1, 1], any shape.
-        margin: What the angle is multiplied by, dimensionless, at least one (not
-            checked here).
+        margin: What the angle is multiplied by, dimensionless, positive (not checked
+            here); a number, or an array that broadcasts with `cos`.
         similarity: Gives psi by its `at_angle`.
 
     Returns:
@@ -371,25 +372,30 @@ def margin_response(
     """
     if isinstance(similarity, Cosine):
         return _cosine_margin_response(margin, cos)
-    return similarity.at_angle(margin * angle(cos))
+    return similarity.at_angle(jnp.asarray(margin * angle(cos)))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _cosine_margin_response(margin: float, cos: Float[Array, "..."]) -> Array:
-    return Cosine().at_angle(margin * angle(cos))
+@jax.custom_jvp
+def _cosine_margin_response(margin: ArrayLike, cos: Float[Array, "..."]) -> Array:
+    return Cosine().at_angle(jnp.asarray(margin * angle(cos)))
 
 
-@_cosine_margin_response.defjvp
-def _cosine_margin_response_jvp(
-    margin: float, primals: tuple[ArrayLike], tangents: tuple[ArrayLike]
-):
-    cos = jnp.asarray(primals[0])
+@functools.partial(_cosine_margin_response.defjvp, symbolic_zeros=True)
+def _cosine_margin_response_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]):
+    margin, cos = primals[0], jnp.asarray(primals[1])
     theta = angle(cos)
     _, rest = _half_turns(margin * theta)
     slope = jnp.where(
         theta < 1e-3, margin**2, margin * jnp.sin(rest) * inverse_sine_of(cos)
     )
-    return _cosine_margin_response(margin, cos), slope.astype(cos.dtype) * tangents[0]
+    answer = _cosine_margin_response(margin, cos)
+    slopes = (-theta * jnp.sin(rest), slope)
+    moves = [
+        slope.astype(answer.dtype) * tangent
+        for slope, tangent in zip(slopes, tangents, strict=True)
+        if not isinstance(tangent, SymbolicZero)
+    ]
+    return answer, sum(moves, jnp.zeros_like(answer)) if moves[1:] else moves[0]
 
 
 def _half_turns(theta: Array) -> tuple[Array, Array]:

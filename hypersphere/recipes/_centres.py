@@ -4,8 +4,8 @@ import dataclasses
 import math
 from typing import Any
 
-from hypersphere import losses
-from hypersphere.recipes._scaled import PAST_PI, Loss, Scaled
+from hypersphere import losses, ops
+from hypersphere.recipes._scaled import Loss, Scaled
 from hypersphere.training.settings import LossConfig, number, option, radians
 
 
@@ -26,10 +26,8 @@ class NormFace(Scaled):
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
             del step
             cos, norm = outputs
-            given: dict[str, Any] = {"scale": self.factor(norm)}
-            return self._loss(
-                cos, labels, label_smoothing=self.label_smoothing, **given
-            )
+            smoothing, scale = self.label_smoothing, self.factor(norm)
+            return self._loss(cos, labels, label_smoothing=smoothing, scale=scale)
 
         return loss
 
@@ -64,14 +62,12 @@ class ArcFace(NormFace):
 
     scale: float = number(64.0, 0)
     margin: float = radians(0.5)
-    past_pi: str = option("continuous", PAST_PI)
+    past_pi: str = option("continuous", ops.PAST_PI)
     detach_margin: bool = False
 
     def _loss(self, cos: Any, labels: Any, **given: Any) -> Any:
-        return losses.arcface(cos, labels, margin=self.margin, **self._moved(), **given)
-
-    def _moved(self) -> dict[str, Any]:
-        return {"past_pi": self.past_pi, "detach_margin": self.detach_margin}
+        given |= {"past_pi": self.past_pi, "detach_margin": self.detach_margin}
+        return losses.arcface(cos, labels, margin=self.margin, **given)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -90,18 +86,17 @@ class CombinedMargin(NormFace):
     times: float = number(1.0, 1)
     angular: float = radians(0.3)
     cosine: float = number(0.2, 0)
-    past_pi: str = option("continuous", PAST_PI)
+    past_pi: str = option("continuous", ops.PAST_PI)
     detach_margin: bool = False
 
     def _loss(self, cos: Any, labels: Any, **given: Any) -> Any:
-        past_pi: Any = self.past_pi
         return losses.combined_margin(
             cos,
             labels,
             times=self.times,
             angular=self.angular,
             cosine=self.cosine,
-            past_pi=past_pi,
+            past_pi=self.past_pi,
             detach_margin=self.detach_margin,
             **given,
         )
@@ -153,14 +148,13 @@ class SphereFaceR(Scaled):
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
-        version: Any = self.version
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
             del step
             return losses.sphereface_r(
                 outputs[0],
                 labels,
-                version=version,
+                version=self.version,
                 margin=self.margin,
                 scale=self.scale,
                 weight=self.weight,
@@ -209,7 +203,7 @@ class MagFace(Scaled):
     norms: tuple[float, ...] = (10.0, 110.0)
     margins: tuple[float, ...] = (0.45, 0.8)
     regularizer: float = number(35.0, 0)
-    past_pi: str = option("continuous", PAST_PI)
+    past_pi: str = option("continuous", ops.PAST_PI)
 
     def check(self) -> None:
         """Raises unless there are two norms and two margins that make sense."""
@@ -228,7 +222,6 @@ class MagFace(Scaled):
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
-        past_pi: Any = self.past_pi
         (low, high), (least, most) = self.norms, self.margins
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
@@ -242,7 +235,7 @@ class MagFace(Scaled):
                 margins=(least, most),
                 scale=self.factor(norm),
                 regularizer=self.regularizer,
-                past_pi=past_pi,
+                past_pi=self.past_pi,
             )
 
         return loss

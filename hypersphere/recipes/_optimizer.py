@@ -46,7 +46,9 @@ class Optimizer(OptimConfig):
         warmup: How long the rate first rises from zero.
         rates: Rates of chosen parameters, `PATTERN: SHARE` or `PATTERN: SHARE
             SCHEDULE`, such as `head.*: 10` or `stages.*: 0.1 constant`; the first
-            pattern that fits counts.
+            pattern that fits counts. A schedule of its own has those fields of the
+            main one that both have, else its defaults: `piecewise`, which needs
+            boundaries, is for where the main one is, too.
         frozen: Patterns of parameters that stay as they are.
         weight_decay: Decoupled, times the learning rate; at least 0.
         decay: Patterns of what decays; empty for all kernels but spherical ones.

@@ -12,9 +12,6 @@ from hypersphere.training.settings import LossConfig, number
 Loss = Callable[[Any, Any, Any], Any]
 """(what the network returned, labels, step) -> one number per example."""
 
-PAST_PI = ("continuous", "clip", "pml", "plain")
-"""Of `ops.additive_margin`."""
-
 
 @dataclasses.dataclass(kw_only=True)
 class Scaled(LossConfig, abc.ABC):
@@ -28,4 +25,5 @@ class Scaled(LossConfig, abc.ABC):
     scale: float = number(16.0, 0)
 
     def factor(self, norm: Any) -> Any:
+        """The scale; where it is 0 the features' lengths, (batch, 1)."""
         return self.scale or jnp.reshape(norm, (-1, 1))

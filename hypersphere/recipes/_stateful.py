@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
-from hypersphere import losses
-from hypersphere.recipes._scaled import PAST_PI, Scaled
+from hypersphere import losses, ops
+from hypersphere.recipes._scaled import Scaled
 from hypersphere.training.settings import LossConfig, number, option, radians
 
 
@@ -96,12 +96,11 @@ class CurricularFace(Scaled):
     scale: float = number(64.0, 0)
     margin: float = radians(0.5)
     momentum: float = number(0.99, 0, 1)
-    past_pi: str = option("continuous", PAST_PI)
+    past_pi: str = option("continuous", ops.PAST_PI)
 
     def make(self, images: Any) -> nnx.Module:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
-        past_pi: Any = self.past_pi
 
         def loss(outputs: Any, labels: Any, state: Any, *, frozen: bool) -> Any:
             cos, norm = outputs
@@ -112,7 +111,7 @@ class CurricularFace(Scaled):
                 margin=self.margin,
                 scale=self.factor(norm),
                 momentum=1.0 if frozen else self.momentum,
-                past_pi=past_pi,
+                past_pi=self.past_pi,
             )
 
         return _Stateful(loss, losses.CurricularFaceState())

@@ -209,11 +209,7 @@ def _with_fields(
         owner, _, field = path.rpartition(".")
         section = _at(config, owner)
         if field not in fields_of(type(section)):  # that of another recipe
-            vars(section).get("_other", {}).pop(field, None)
-            try:
-                getattr(section, field)
-            except AttributeError as error:
-                raise ValueError(str(error)) from error
+            raise ValueError(section.lacking(field))
         sign = "" if value is None else f"={value}"
         words.append(f"--{no or ''}config.{path}{sign}")
     for kind, parser in _PARSERS.items():

@@ -116,12 +116,16 @@ class Recipe(Section):
             return self._others()[field]
         if field.startswith("_"):
             raise AttributeError(field)
+        raise AttributeError(self.lacking(field))
+
+    def lacking(self, field: str) -> str:
+        """The message for a field that this recipe does not have."""
         if owners := owners_of(self.path, field):
-            raise AttributeError(
+            return (
                 f"`config.{self.path}` is {self.name!r} and has no `{field}`: it is a "
                 f"field of {' and '.join(owners)}."
             )
-        raise AttributeError(unknown_field(self.path, field))
+        return unknown_field(self.path, field)
 
     def _others(self) -> dict[str, Any]:
         return vars(self).get("_other", {})
