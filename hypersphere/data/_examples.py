@@ -1,6 +1,7 @@
 """Which image is decoded for which row of which batch, and how."""
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypersphere.data._order import batch_indices, philox
-from hypersphere.data._records import Records, name_of
+from hypersphere.data._records import Record, Records, name_of
 
 Decode = Callable[[Any, np.random.Generator | None], tuple[np.ndarray, Any]]
 """(a record, what to draw from in training) -> an example, and what is said of it."""
@@ -137,3 +138,42 @@ def first_example(records: Any, decode: Decode) -> tuple[np.ndarray, Any]:
         f"None of the first records can be read, {name_of(records, 0)} because of: "
         f"{reason}"
     ) from reason
+
+
+def cropping(image_size: int, scale: tuple[float, float]) -> Decode:
+    """What makes a random crop of an image file. It pickles."""
+    from hypersphere.data._decode import check_crop
+
+    check_crop(image_size, scale, (1.0, 1.0))
+    return functools.partial(_random_crop, image_size=image_size, scale=scale)
+
+
+def _random_crop(
+    record: Record, rng: Any, *, image_size: int, scale: tuple[float, float]
+) -> tuple[np.ndarray, Any]:
+    from hypersphere.data._decode import random_resized_crop
+
+    content, label = record
+    image = random_resized_crop(content, rng, image_size=image_size, scale=scale)
+    return image, np.int32(label)
+
+
+def centring(image_size: int, crop_fraction: float) -> Decode:
+    """What makes a central crop of an image file. It pickles."""
+    from hypersphere.data._decode import check_center
+
+    check_center(image_size, crop_fraction)
+    return functools.partial(
+        _central_crop, image_size=image_size, crop_fraction=crop_fraction
+    )
+
+
+def _central_crop(
+    record: Record, rng: Any, *, image_size: int, crop_fraction: float
+) -> tuple[np.ndarray, Any]:
+    del rng
+    from hypersphere.data._decode import central_crop
+
+    content, label = record
+    image = central_crop(content, image_size=image_size, crop_fraction=crop_fraction)
+    return image, np.int32(label)

@@ -38,7 +38,20 @@ class Records(Protocol):
 
 
 def name_of(records: Any, index: int) -> str:
-    """What messages call a record; its position where the records tell no names."""
+    """What messages call a record; its position where the records tell no names.
+
+    Args:
+        records: `Records`, or any sequence.
+        index: Of the record.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> from hypersphere import data
+        >>> data.name_of([1, 2], 1)
+        'example 1'
+    """
     name: Any = getattr(records, "name", "example {:,}".format)
     return str(name(index))
 

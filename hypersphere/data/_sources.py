@@ -161,7 +161,16 @@ def is_streamed(source: str) -> bool:
 
 
 def streamed_forms() -> tuple[str, ...]:
-    """How sources are written that can be read image by image."""
+    """How sources are written that can be read image by image.
+
+    Returns:
+        Their forms.
+
+    Example:
+        >>> from hypersphere import data
+        >>> data.streamed_forms()
+        ('tfds:NAME', 'folder:PATH', 'tar:PATH')
+    """
     return tuple(row.form for row in SOURCES.values() if row.open is not None)
 
 

@@ -1,6 +1,5 @@
 """Batches of images that are decoded in the background, by the step alone."""
 
-import functools
 import gc
 import multiprocessing
 import os
@@ -19,10 +18,12 @@ from hypersphere.data._examples import (
     Example,
     Slots,
     Training,
+    centring,
+    cropping,
     first_example,
 )
 from hypersphere.data._order import batch_indices
-from hypersphere.data._records import Record, Records
+from hypersphere.data._records import Records
 
 _THREADS = min(16, os.cpu_count() or 1)  # more of them wait for the interpreter
 _AHEAD_PER_THREAD = 4  # decoded images that wait for their turn
@@ -163,7 +164,7 @@ def train_batches(
             f"`start={start}` and `stop={stop}`."
         )
     batch_indices(start, size=len(records), batch_size=batch_size, seed=seed)  # checks
-    decode = decode or _cropping(image_size, scale)
+    decode = decode or cropping(image_size, scale)
     examples = Training(records, batch_size, seed, decode)
     slots = Slots("train_batches", batch_size, *share)
     steps = range(start, stop)
@@ -215,7 +216,7 @@ def batch_at(
         ((3, 8, 8, 3), [1.0, 1.0, 1.0])
     """
     batch_indices(step, size=len(records), batch_size=batch_size, seed=seed)  # checks
-    decode = decode or _cropping(image_size, scale)
+    decode = decode or cropping(image_size, scale)
     examples = Training(records, batch_size, seed, decode)
     slots = Slots("batch_at", batch_size, *share)
     elements = range(step * slots.rows, (step + 1) * slots.rows)
@@ -277,52 +278,13 @@ def eval_stream(
             "`eval_stream` needs at least one image, got `len(records)=0`."
         )
     if decode is None:
-        decode = _centring(image_size, crop_fraction)
+        decode = centring(image_size, crop_fraction)
         nothing = np.zeros((image_size, image_size, 3), np.uint8), np.int32(0)
     else:
         nothing = jax.tree.map(np.zeros_like, first_example(records, decode))
     examples = Evaluation(records, decode, nothing)
     steps = range(-(-len(records) // batch_size))
     return _stream(examples, slots, steps, workers=0, threads=threads)
-
-
-def _cropping(image_size: int, scale: tuple[float, float]) -> Decode:
-    """What makes a random crop of an image file. It pickles."""
-    from hypersphere.data._decode import check_crop
-
-    check_crop(image_size, scale, (1.0, 1.0))
-    return functools.partial(_random_crop, image_size=image_size, scale=scale)
-
-
-def _random_crop(
-    record: Record, rng: Any, *, image_size: int, scale: tuple[float, float]
-) -> tuple[np.ndarray, Any]:
-    from hypersphere.data._decode import random_resized_crop
-
-    content, label = record
-    image = random_resized_crop(content, rng, image_size=image_size, scale=scale)
-    return image, np.int32(label)
-
-
-def _centring(image_size: int, crop_fraction: float) -> Decode:
-    """What makes a central crop of an image file. It pickles."""
-    from hypersphere.data._decode import check_center
-
-    check_center(image_size, crop_fraction)
-    return functools.partial(
-        _central_crop, image_size=image_size, crop_fraction=crop_fraction
-    )
-
-
-def _central_crop(
-    record: Record, rng: Any, *, image_size: int, crop_fraction: float
-) -> tuple[np.ndarray, Any]:
-    del rng
-    from hypersphere.data._decode import central_crop
-
-    content, label = record
-    image = central_crop(content, image_size=image_size, crop_fraction=crop_fraction)
-    return image, np.int32(label)
 
 
 def _stream(

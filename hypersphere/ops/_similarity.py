@@ -395,7 +395,7 @@ def _cosine_margin_response_jvp(primals: tuple[Any, Any], tangents: tuple[Any, A
         for slope, tangent in zip(slopes, tangents, strict=True)
         if not isinstance(tangent, SymbolicZero)
     ]
-    return answer, sum(moves, jnp.zeros_like(answer)) if moves[1:] else moves[0]
+    return answer, functools.reduce(jnp.add, moves)
 
 
 def _half_turns(theta: Array) -> tuple[Array, Array]:

@@ -176,21 +176,28 @@ LOSSES = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def measured(name, x, w):
-    def mean(x, w):
-        each = LOSSES[name](x, w, golden(name))
-        return jnp.mean(each), each
+@pytest.fixture(scope="module")
+def published():
+    """Each loss with its gradients, in float64, all in one program."""
 
-    return jax.grad(mean, argnums=(0, 1), has_aux=True)(x, w)
+    @jax.jit
+    def every(inputs):
+        def mean(x, w, name):
+            each = LOSSES[name](x, w, golden(name))
+            return jnp.mean(each), each
+
+        gradients = jax.grad(mean, argnums=(0, 1), has_aux=True)
+        return {name: gradients(*given, name) for name, given in inputs.items()}
+
+    groups = {name: golden(name) for name in LOSSES}
+    inputs = {n: (group.get("x", X), group.get("w", W)) for n, group in groups.items()}
+    with jax.enable_x64(True):
+        return jax.tree.map(np.asarray, every(inputs))
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_values_and_gradients_are_the_published_ones(name):
-    group = golden(name)
-    with jax.enable_x64(True):
-        x, w = (group.get(k, v) for k, v in (("x", X), ("w", W)))
-        (dx, dw), each = measured(name, x, w)
+def test_values_and_gradients_are_the_published_ones(published, name):
+    group, ((dx, dw), each) = golden(name), published[name]
     near = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
     near(each, group["loss"])
     near(dx, group["dx"])
@@ -308,6 +315,28 @@ def test_without_a_margin_all_are_normface_and_with_norms_sphereface_is_a_softma
     near(found["no margin"], found["normface"])
     near(found["scales"], found["scales, one hot"])
     near(found["by norms"], found["a_softmax"])
+
+
+def test_a_margin_of_nothing_has_the_slope_of_the_cosine_also_at_one():
+    labels = jnp.array([0, 0, 2])
+
+    @jax.jit
+    def gradients(cos):
+        total = lambda loss, **given: jax.grad(  # noqa: E731
+            lambda c: jnp.sum(loss(c, labels, scale=8.0, **given))
+        )(cos)
+        return (
+            total(losses.normface),
+            total(losses.arcface, margin=0.0),
+            total(losses.sphereface, margin=1.0),
+            jax.grad(lambda m: total(losses.sphereface, margin=m).sum())(2.0),
+        )
+
+    cos = jnp.asarray([[1.0, -1.0, 0.0], [-0.9, 1.0, 1.0], [0.0, 0.0, 0.0]])
+    plain, added, multiplied, second = gradients(cos)
+    near(added, plain)
+    near(multiplied, plain)
+    assert np.isfinite(second)
 
 
 def test_magface_equals_the_loop():

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import weakref
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypersphere import data, training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.run import _cadence, _judge, _loop, _run, _stepper, _workdir
+from hypersphere.training.run._guard import SpikeError
 from hypersphere.training.settings._durations import resolve
 from tests.helpers import respond
 from tests.training.small import config_of, fresh, lively, set_up
@@ -284,6 +286,29 @@ def test_a_folder_is_for_one_run_at_a_time(tiny, tmp_path):
         ):
             training.train(tiny, tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_a_rewind_lets_the_old_state_go_before_it_restores_the_new_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
+    steppers, alive = [], []
+
+    class Watched(_stepper.Stepper):
+        def __init__(self, *arguments, **given):
+            alive.append([stepper() is not None for stepper in steppers])
+            super().__init__(*arguments, **given)
+            steppers.append(weakref.ref(self))
+
+    def check(guard, first, metrics):
+        if first > 3 and len(steppers) == 1:
+            raise SpikeError(first, 9.0, 1.0, 0.1)
+
+    monkeypatch.setattr(_run, "Stepper", Watched)
+    monkeypatch.setattr(_run.Guard, "check", check)
+    training.train(config_of(), tmp_path)
+    assert alive == [[], [False]]
 
 
 @pytest.mark.slow

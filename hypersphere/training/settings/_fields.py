@@ -82,6 +82,15 @@ def radians(default: float) -> Any:
 
     Returns:
         What stands behind the field's annotation.
+
+    Example:
+        >>> import dataclasses
+        >>> from hypersphere.training import settings
+        >>> @dataclasses.dataclass
+        ... class Turn:
+        ...     angle: float = settings.radians(0.5)
+        >>> Turn()
+        Turn(angle=0.5)
     """
     hint = " It is in radians; is this in degrees?"
     return dataclasses.field(
