@@ -1,7 +1,7 @@
 """Curves of many runs, side by side and one below the other."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def curve_grid(
     if not lines:
         raise ValueError("curve_grid needs a line with a finite value, got none.")
     names = [name for name, bundle in lines.items() if not bundle.color]
-    colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+    looks = {name: _look(i) for i, name in enumerate(names)}
     figure = new_figure(
         1.8 + 2.7 * len(columns), 1.2 + 2.2 * len(grid), title=title, caption=caption
     )
@@ -90,14 +90,14 @@ def curve_grid(
     )
     for i, (row, panels) in enumerate(grid.items()):
         for j, column in enumerate(columns):
-            _draw_panel(axes[i, j], panels.get(column, {}), colors)
+            _draw_panel(axes[i, j], panels.get(column, {}), looks)
             panel_title(axes[i, j], column if i == 0 else "")
         label = f"{row}\naccuracy (%)" if row else "accuracy (%)"
         axes[i, 0].set_ylabel(label, color=QUIET, fontsize=8)
     for last in axes[-1]:
         _step_axis(last, log=log_steps)
     figure.legend(
-        handles=[_handle(name, lines[name], colors) for name in lines],
+        handles=[_handle(name, lines[name], looks) for name in lines],
         loc="outside right upper",
         frameon=False,
         fontsize=8,
@@ -106,7 +106,13 @@ def curve_grid(
     return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, colors: Mapping[str, str]) -> None:
+def _look(index: int) -> tuple[str, str]:
+    """A color, and a style that tells apart what has the same one."""
+    rounds, place = divmod(index, len(PALETTE))
+    return PALETTE[place], ("-", ":", "-.")[rounds % 3]
+
+
+def _draw_panel(axes: Axes, panel: Panel, looks: Mapping[str, tuple[str, str]]) -> None:
     plain_axes(axes)
     for name, bundle in panel.items():
         keep = np.isfinite(bundle.values).any(axis=0)
@@ -114,8 +120,7 @@ def _draw_panel(axes: Axes, panel: Panel, colors: Mapping[str, str]) -> None:
             continue
         steps = bundle.steps[keep]
         values = 100 * bundle.values[:, keep]
-        color = bundle.color or colors[name]
-        style = "--" if bundle.dashed else "-"
+        color, style = _looks_like(name, bundle, looks)
         width = 1.0 if bundle.dashed else 1.5
         mean = np.nanmean(values, axis=0)
         axes.plot(steps, mean, style, color=color, linewidth=width)
@@ -134,8 +139,14 @@ def _step_axis(axes: Axes, *, log: bool) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
 
 
-def _handle(name: str, bundle: Bundle, colors: Mapping[str, str]) -> Line2D:
-    style = "--" if bundle.dashed else "-"
-    return Line2D(
-        [], [], color=bundle.color or colors[name], linestyle=style, label=name
-    )
+def _handle(name: str, bundle: Bundle, looks: Mapping[str, tuple[str, str]]) -> Line2D:
+    color, style = _looks_like(name, bundle, looks)
+    look: dict[str, Any] = {"color": color, "linestyle": style}
+    return Line2D([], [], label=name, **look)
+
+
+def _looks_like(
+    name: str, bundle: Bundle, looks: Mapping[str, tuple[str, str]]
+) -> tuple[str, str]:
+    color, style = looks.get(name, (bundle.color, "-"))
+    return color, "--" if bundle.dashed else style
