@@ -181,6 +181,9 @@ ROWS = {
         lambda rngs: functools.partial(losses.softmax, label_smoothing=0.1, floor=1e-4),
         scores,
     ),
+    "losses.spherical_softmax": Row(lambda rngs: losses.spherical_softmax, scores),
+    "losses.taylor_softmax": Row(lambda rngs: losses.taylor_softmax, scores),
+    "losses.z_loss": Row(lambda rngs: losses.z_loss, scores),
     "losses.w_softmax": Row(on_answers(losses.w_softmax), answers),
     "losses.ga_softmax": Row(on_answers(losses.ga_softmax), answers),
     "losses.a_softmax": Row(on_answers(losses.a_softmax), answers),
@@ -235,6 +238,7 @@ ROWS = {
     "losses.annealed_margin_weight": Row(
         lambda rngs: losses.annealed_margin_weight(), steps
     ),
+    "losses.margin_ramp": Row(lambda rngs: losses.margin_ramp(1, 1_000_000), steps),
     "regularizers.orthogonality": Row(
         lambda rngs: regularizers.orthogonality,
         images,

@@ -36,6 +36,7 @@ from hypersphere.losses._margin import (
     a_softmax as a_softmax,
     annealed_margin_weight as annealed_margin_weight,
     ga_softmax as ga_softmax,
+    margin_ramp as margin_ramp,
 )
 from hypersphere.losses._proxies import (
     arcface as arcface,
@@ -46,3 +47,8 @@ from hypersphere.losses._proxies import (
     sphereface_r as sphereface_r,
 )
 from hypersphere.losses._softmax import softmax as softmax, w_softmax as w_softmax
+from hypersphere.losses._spherical import (
+    spherical_softmax as spherical_softmax,
+    taylor_softmax as taylor_softmax,
+    z_loss as z_loss,
+)

@@ -6,14 +6,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
-from hypersphere.losses._softmax import cross_entropy, one_column, right
+from hypersphere.losses._softmax import cross_entropy, length, right
 
 
 def ga_softmax(
     cos: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
     *,
-    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"],
+    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,
+    scale: ArrayLike | None = None,
+    stop_norm_gradient: bool = False,
     margin: float = 4.0,
     similarity: ops.Similarity = ops.Linear(),
     margin_weight: ArrayLike = 1.0,
@@ -30,7 +32,11 @@ def ga_softmax(
         labels: Index of the right class, in [0, classes). Not checked: an index past
             the end gives NaN, a negative one counts from the end.
         feature_norm: The length of each feature, in its own units, as
-            `nn.AngularHead` returns it.
+            `nn.AngularHead` returns it. With a margin the cheapest way to a small loss
+            is to shorten all features.
+        scale: A positive number that takes the place of the lengths: features then keep
+            theirs. Give one of the two.
+        stop_norm_gradient: Whether lengths count but are not learned.
         margin: What the right class's angle is multiplied by, dimensionless, any real
             number from one on.
         similarity: Gives g by being called, and psi by its `at_angle`.
@@ -43,8 +49,9 @@ def ga_softmax(
         The loss of each example in nats, at least zero. Take the mean yourself.
 
     Raises:
-        ValueError: If `margin < 1`, `margin_weight` is a number outside [0, 1], or
-            `feature_norm` does not have one entry per example.
+        ValueError: If `margin < 1`, `margin_weight` is a number outside [0, 1],
+            `feature_norm` does not have one entry per example, or there are both or
+            none of it and a positive `scale`.
         TypeError: If `similarity` has no `at_angle`.
 
     Example:
@@ -73,7 +80,13 @@ def ga_softmax(
             f"continues it past pi, got `similarity={similarity!r}`. `ops.Cosine()`, "
             "`ops.Linear()` and `ops.Sigmoid(k)` have it."
         )
-    norm = one_column("ga_softmax", feature_norm, cos)
+    norm = length(
+        "ga_softmax",
+        cos,
+        feature_norm=feature_norm,
+        scale=scale,
+        stop_gradient=stop_norm_gradient,
+    )
     response = similarity(cos)
     beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
     blend = response + margin_weight * (beyond - response)
@@ -85,7 +98,9 @@ def a_softmax(
     cos: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
     *,
-    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"],
+    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,
+    scale: ArrayLike | None = None,
+    stop_norm_gradient: bool = False,
     margin: float = 4.0,
     margin_weight: ArrayLike = 1.0,
 ) -> Float[Array, " batch"]:
@@ -95,6 +110,8 @@ def a_softmax(
         cos: Cosine between each feature and each class centre, in [-1, 1].
         labels: Index of the right class, in [0, classes); not checked.
         feature_norm: The length of each feature, in its own units.
+        scale: A positive number in place of the lengths.
+        stop_norm_gradient: Whether lengths count but are not learned.
         margin: What the right class's angle is multiplied by, from one on.
         margin_weight: How much of the margin counts, in [0, 1].
 
@@ -122,6 +139,8 @@ def a_softmax(
         cos,
         labels,
         feature_norm=feature_norm,
+        scale=scale,
+        stop_norm_gradient=stop_norm_gradient,
         margin=margin,
         similarity=ops.Cosine(),
         margin_weight=margin_weight,
@@ -177,6 +196,47 @@ def annealed_margin_weight(
         return 1 / (1 + jnp.maximum(lambda_min, falling))
 
     return weight
+
+
+def margin_ramp(begin: int, end: int, *, shape: str = "exponential") -> optax.Schedule:
+    """How much of a margin counts at each step: none at first, all of it in the end.
+
+    For `margin_weight`, or to multiply a margin by. With t the share of the way from
+    `begin` to `end`, it is t, or `(1 - 0.001**t) / 0.999`, which is fast at first.
+
+    Args:
+        begin: The last step without a margin, at least 0.
+        end: The first step with all of it, after `begin`.
+        shape: `exponential` or `linear`.
+
+    Returns:
+        A function from the step (an int or an array of ints) to the share, in [0, 1].
+
+    Raises:
+        ValueError: If `end` does not come after `begin`, or there is no such shape.
+
+    Example:
+        >>> from hypersphere import losses
+        >>> share = losses.margin_ramp(100, 200)
+        >>> [round(float(share(step)), 2) for step in (0, 100, 110, 150, 200, 300)]
+        [0.0, 0.0, 0.5, 0.97, 1.0, 1.0]
+
+    References:
+        The margin scheduler of wespeaker.
+        Differs: it arrives at one; that one stops at 0.999 and jumps.
+    """
+    if not 0 <= begin < end or shape not in ("exponential", "linear"):
+        raise ValueError(
+            "`margin_ramp` needs `0 <= begin < end` and a `shape` of 'exponential' or "
+            f"'linear', got `begin={begin!r}`, `end={end!r}` and `shape={shape!r}`."
+        )
+
+    def share(step: ArrayLike) -> Array:
+        passed = (jnp.asarray(step, jnp.float32) - begin) / (end - begin)
+        t = jnp.clip(passed, 0, 1)
+        return t if shape == "linear" else (1 - 1e-3**t) / (1 - 1e-3)
+
+    return share
 
 
 def _check_margin(who: str, margin: float, margin_weight: ArrayLike) -> None:

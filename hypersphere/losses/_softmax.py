@@ -67,7 +67,9 @@ def w_softmax(
     cos: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],
     *,
-    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"],
+    feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,
+    scale: ArrayLike | None = None,
+    stop_norm_gradient: bool = False,
     similarity: Callable[[Float[Array, "..."]], Float[Array, "..."]] = ops.Cosine(),
 ) -> Float[Array, " batch"]:
     """Cross entropy of a softmax with normalized class centres (W-Softmax).
@@ -80,13 +82,17 @@ def w_softmax(
             the end gives NaN, a negative one counts from the end.
         feature_norm: The length of each feature, in its own units, as
             `nn.AngularHead` returns it.
+        scale: A positive number that takes the place of the lengths. Give one of the
+            two.
+        stop_norm_gradient: Whether lengths count but are not learned.
         similarity: The function g from cosines to responses.
 
     Returns:
         The loss of each example in nats, at least zero. Take the mean yourself.
 
     Raises:
-        ValueError: If `feature_norm` does not have one entry per example.
+        ValueError: If `feature_norm` does not have one entry per example, or there are
+            both or none of it and a positive `scale`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -100,7 +106,13 @@ def w_softmax(
         Liu et al., Deep Hyperspherical Learning, NIPS 2017
         https://arxiv.org/abs/1711.03189
     """
-    norm = one_column("w_softmax", feature_norm, cos)
+    norm = length(
+        "w_softmax",
+        cos,
+        feature_norm=feature_norm,
+        scale=scale,
+        stop_gradient=stop_norm_gradient,
+    )
     return cross_entropy(norm, similarity(cos), labels)
 
 
@@ -136,3 +148,25 @@ def one_column(who: str, feature_norm: Array, cos: Array) -> Array:
             f"`feature_norm.shape={feature_norm.shape}` and `cos.shape={cos.shape}`."
         )
     return jnp.reshape(feature_norm, (-1, 1))
+
+
+def length(
+    who: str,
+    cos: Array,
+    *,
+    feature_norm: Array | None,
+    scale: ArrayLike | None,
+    stop_gradient: bool,
+) -> Array:
+    """What responses are multiplied by: lengths (batch, 1), or a scale instead."""
+    is_bad = isinstance(scale, int | float) and not 0 < scale < float("inf")
+    if (feature_norm is None) == (scale is None) or is_bad:
+        got = "no `feature_norm`" if feature_norm is None else "a `feature_norm`"
+        raise ValueError(
+            f"`{who}` needs either the features' lengths as `feature_norm` or a finite "
+            f"`scale > 0`, got {got} and `scale={scale!r}`."
+        )
+    if feature_norm is None:
+        return jnp.asarray(scale)
+    lengths = one_column(who, feature_norm, cos)
+    return jax.lax.stop_gradient(lengths) if stop_gradient else lengths

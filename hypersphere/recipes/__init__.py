@@ -23,7 +23,10 @@ from hypersphere.recipes._losses import (
     ASoftmax as ASoftmax,
     GASoftmax as GASoftmax,
     Softmax as Softmax,
+    SphericalSoftmax as SphericalSoftmax,
+    TaylorSoftmax as TaylorSoftmax,
     WSoftmax as WSoftmax,
+    ZLoss as ZLoss,
 )
 from hypersphere.recipes._models import (
     MODELS as MODELS,

@@ -1,11 +1,12 @@
 """Losses on class centres by name: margins on the angles of an angular head."""
 
+import abc
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from hypersphere import losses, ops
-from hypersphere.recipes._scaled import Loss, Scaled
+from hypersphere.recipes._scaled import Loss, Ramped, Scaled
 from hypersphere.training.settings import LossConfig, number, option, radians
 
 
@@ -36,8 +37,31 @@ class NormFace(Scaled):
 
 
 @dataclasses.dataclass(kw_only=True)
-class CosFace(NormFace):
-    """`losses.cosface`.
+class _Margin(NormFace, Ramped, abc.ABC):
+    """What losses with one margin share."""
+
+    margin: float = 0.0
+    none: ClassVar[float] = 0.0  # the margin that is none
+
+    def make(self, images: Any) -> Loss:
+        """((cosines, feature norm), labels, step) -> the loss of each example."""
+        del images
+        share = self.ramp()
+
+        def loss(outputs: Any, labels: Any, step: Any) -> Any:
+            cos, norm = outputs
+            margin = self.none + (self.margin - self.none) * share(step)
+            smoothing, scale = self.label_smoothing, self.factor(norm)
+            return self._loss(
+                cos, labels, margin=margin, label_smoothing=smoothing, scale=scale
+            )
+
+        return loss
+
+
+@dataclasses.dataclass(kw_only=True)
+class CosFace(_Margin):
+    """`losses.cosface`; its margin may come by a ramp, as `Ramped` says.
 
     Args:
         margin: Taken from the right class's cosine, at least 0.
@@ -47,12 +71,12 @@ class CosFace(NormFace):
     margin: float = number(0.35, 0)
 
     def _loss(self, cos: Any, labels: Any, **given: Any) -> Any:
-        return losses.cosface(cos, labels, margin=self.margin, **given)
+        return losses.cosface(cos, labels, **given)
 
 
 @dataclasses.dataclass(kw_only=True)
-class ArcFace(NormFace):
-    """`losses.arcface`.
+class ArcFace(_Margin):
+    """`losses.arcface`; its margin may come by a ramp, as `Ramped` says.
 
     Args:
         margin: What is added to the right class's angle, in radians, in [0, pi].
@@ -67,7 +91,7 @@ class ArcFace(NormFace):
 
     def _loss(self, cos: Any, labels: Any, **given: Any) -> Any:
         given |= {"past_pi": self.past_pi, "detach_margin": self.detach_margin}
-        return losses.arcface(cos, labels, margin=self.margin, **given)
+        return losses.arcface(cos, labels, **given)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -103,21 +127,22 @@ class CombinedMargin(NormFace):
 
 
 @dataclasses.dataclass(kw_only=True)
-class SphereFace(NormFace):
-    """`losses.sphereface`.
+class SphereFace(_Margin):
+    """`losses.sphereface`; its margin may come by a ramp, as `Ramped` says.
 
     Args:
         margin: What the right class's angle is multiplied by, at least 1.
         detach_margin: Whether the gradient is that of the plain cosine.
     """
 
+    none: ClassVar[float] = 1.0
     scale: float = number(30.0, 0)
     margin: float = number(1.7, 1)
     detach_margin: bool = False
 
     def _loss(self, cos: Any, labels: Any, **given: Any) -> Any:
         given["detach_margin"] = self.detach_margin
-        return losses.sphereface(cos, labels, margin=self.margin, **given)
+        return losses.sphereface(cos, labels, **given)
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,5 +1,6 @@
 """Losses by name."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -8,7 +9,7 @@ import optax
 
 from hypersphere import losses, ops
 from hypersphere.recipes._centres import CENTRES
-from hypersphere.recipes._scaled import Loss
+from hypersphere.recipes._scaled import Loss, Ramped
 from hypersphere.recipes._stateful import STATEFUL
 from hypersphere.training.settings import LossConfig, choose, number, option
 
@@ -77,12 +78,15 @@ class WSoftmax(_Smoothed):
 
 
 @dataclasses.dataclass(kw_only=True)
-class ASoftmax(LossConfig):
+class ASoftmax(Ramped):
     """`losses.a_softmax`: SphereFace's, which is `ga_softmax` of the cosine.
 
     Args:
         margin: What the right class's angle is multiplied by, at least 1.
-        anneal: Whether the margin is blended in as SphereFace does.
+        scale: What takes the place of the features' lengths; 0 for these.
+        stop_norm_gradient: Whether lengths count but are not learned.
+        anneal: Whether the margin is blended in as SphereFace does, by the step; a ramp
+            does it by shares of the run.
         anneal_base: Lambda at the first step.
         anneal_gamma: How fast lambda falls, per step.
         anneal_power: The exponent of the fall.
@@ -90,11 +94,26 @@ class ASoftmax(LossConfig):
     """
 
     margin: float = number(4.0, 1)
+    scale: float = number(0.0, 0)
+    stop_norm_gradient: bool = False
     anneal: bool = False
     anneal_base: float = number(1000.0, 0)
     anneal_gamma: float = number(0.12, 0)
     anneal_power: float = number(1.0, 0)
     anneal_min: float = number(5.0, 0)
+
+    def check(self) -> None:
+        """Raises where two fields say the same in two ways."""
+        if self.anneal and (self.ramp_begin or self.ramp_end):
+            raise ValueError(
+                "`config.loss.anneal=True` and `config.loss.ramp_end` both blend the "
+                "margin in. Choose one."
+            )
+        if self.scale and self.stop_norm_gradient:
+            raise ValueError(
+                "`config.loss.stop_norm_gradient=True` has no effect with "
+                f"`config.loss.scale={self.scale!r}`. Choose one."
+            )
 
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
@@ -106,7 +125,9 @@ class ASoftmax(LossConfig):
             return losses.ga_softmax(
                 cos,
                 labels,
-                feature_norm=norm,
+                feature_norm=None if self.scale else norm,
+                scale=self.scale or None,
+                stop_norm_gradient=self.stop_norm_gradient,
                 margin=self.margin,
                 similarity=g,
                 margin_weight=weight(step),
@@ -119,7 +140,7 @@ class ASoftmax(LossConfig):
 
     def _margin_weight(self) -> optax.Schedule:
         if not self.anneal:
-            return optax.constant_schedule(1.0)
+            return self.ramp()
         return losses.annealed_margin_weight(
             base=self.anneal_base,
             gamma=self.anneal_gamma,
@@ -144,11 +165,69 @@ class GASoftmax(ASoftmax):
         return choose("loss.similarity", self.similarity, SIMILARITIES)(self.k)
 
 
+@dataclasses.dataclass(kw_only=True)
+class _OnScores(LossConfig, abc.ABC):
+    """What losses on a linear head's scores share."""
+
+    head: ClassVar[str] = "linear"
+
+    def make(self, images: Any) -> Loss:
+        """(scores, labels, step) -> the loss of each example."""
+        del images
+        return lambda scores, labels, step: self._loss(scores, labels)
+
+    @abc.abstractmethod
+    def _loss(self, scores: Any, labels: Any) -> Any:
+        """The loss of each example."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class SphericalSoftmax(_OnScores):
+    """`losses.spherical_softmax`.
+
+    Args:
+        eps: What is added to each square, positive.
+    """
+
+    eps: float = number(1e-3, 0, ends="()")
+
+    def _loss(self, scores: Any, labels: Any) -> Any:
+        return losses.spherical_softmax(scores, labels, eps=self.eps)
+
+
+@dataclasses.dataclass(kw_only=True)
+class TaylorSoftmax(_OnScores):
+    """`losses.taylor_softmax`."""
+
+    def _loss(self, scores: Any, labels: Any) -> Any:
+        return losses.taylor_softmax(scores, labels)
+
+
+@dataclasses.dataclass(kw_only=True)
+class ZLoss(_OnScores):
+    """`losses.z_loss`.
+
+    Args:
+        sharpness: How sharply the loss bends at the target, positive.
+        target: In standard deviations of an example's scores.
+    """
+
+    sharpness: float = number(1.0, 0, ends="()")
+    target: float = 2.0
+
+    def _loss(self, scores: Any, labels: Any) -> Any:
+        sharpness, target = self.sharpness, self.target
+        return losses.z_loss(scores, labels, sharpness=sharpness, target=target)
+
+
 LOSSES: dict[str, type[LossConfig]] = {
     "softmax": Softmax,
     "w_softmax": WSoftmax,
     "ga_softmax": GASoftmax,
     "a_softmax": ASoftmax,
+    "spherical_softmax": SphericalSoftmax,
+    "taylor_softmax": TaylorSoftmax,
+    "z_loss": ZLoss,
     **CENTRES,
     **STATEFUL,
 }

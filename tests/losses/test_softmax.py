@@ -359,3 +359,36 @@ def test_softmax_reproduces_the_authors_loss_and_its_gradient():
 def test_a_margin_needs_a_similarity_that_goes_on_past_pi(as_a_user):
     with pytest.raises(TypeError, match=r"method `at_angle`.*`similarity=<"):
         losses.ga_softmax(COS, LABELS, feature_norm=LENGTHS, similarity=jnp.tanh)
+
+
+def test_a_scale_takes_the_place_of_lengths_and_lengths_need_not_be_learned():
+    @jax.jit
+    def found(cos, norm):
+        def total(norm, **options):
+            return losses.ga_softmax(
+                cos, jnp.asarray(LABELS), feature_norm=norm, **options
+            ).sum()
+
+        scaled = losses.ga_softmax(cos, jnp.asarray(LABELS), scale=4.0)
+        same = losses.ga_softmax(
+            cos, jnp.asarray(LABELS), feature_norm=jnp.full(6, 4.0)
+        )
+        plain = losses.w_softmax(cos, jnp.asarray(LABELS), scale=4.0)
+        plain_same = losses.w_softmax(
+            cos, jnp.asarray(LABELS), feature_norm=jnp.full(6, 4.0)
+        )
+        stopped = jax.grad(lambda n: total(n, stop_norm_gradient=True))(norm)
+        return (scaled, same), (plain, plain_same), stopped, jax.grad(total)(norm)
+
+    *pairs, stopped, slope = found(COS, LENGTHS)
+    for one, other in pairs:
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert not stopped.any() and slope.all()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"feature_norm": jnp.asarray(LENGTHS), "scale": 4.0}]
+)
+def test_either_lengths_or_a_scale_are_needed(options):
+    with pytest.raises(ValueError, match="either the features' lengths"):
+        losses.w_softmax(jnp.asarray(COS), jnp.asarray(LABELS), **options)

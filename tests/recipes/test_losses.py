@@ -8,6 +8,7 @@ from flax import nnx
 
 from hypersphere import losses, recipes, training
 from hypersphere.training.run._load import restored
+from hypersphere.training.settings._durations import resolve
 from tests.training.small import config_of, section
 
 LABELS = np.array([0, 1, 2, 0, 1], np.int32)
@@ -65,6 +66,37 @@ def test_the_margin_is_annealed_in_by_the_step(outputs):
         np.testing.assert_allclose(ours, truth, rtol=1e-6)
 
 
+RAMPED = {
+    "arcface": (0.5, 0.0, losses.arcface),
+    "cosface": (0.35, 0.0, losses.cosface),
+    "sphereface": (1.7, 1.0, losses.sphereface),
+}
+
+
+@pytest.mark.parametrize("name", RAMPED)
+def test_a_margin_comes_in_shares_of_the_run(name, outputs):
+    config = training.TrainConfig(steps=400)
+    config.loss = {"name": name, "ramp_begin": "10%", "ramp_end": "50%"}
+    config.loss.ramp_shape = "linear"
+    made = resolve(config, examples=100).loss.make(None)
+    whole, none, loss = RAMPED[name]
+    both = jax.jit(
+        lambda cos, norm, margin, step: (
+            made((cos, norm), jnp.asarray(LABELS), step),
+            loss(cos, jnp.asarray(LABELS), margin=margin),
+        )
+    )
+    for step, share in ((0, 0.0), (40, 0.0), (120, 0.5), (200, 1.0), (399, 1.0)):
+        margin = none + (whole - none) * share
+        ours, truth = both(*outputs, margin, np.int32(step))
+        np.testing.assert_allclose(ours, truth, rtol=1e-5)
+
+
+def test_a_ramp_that_ends_before_it_begins_is_refused():
+    with pytest.raises(ValueError, match=r"ramp_end.*after.*got 0 and 10 steps"):
+        given("arcface", ramp_begin=10)
+
+
 STATEFUL = {"adaface", "curricularface", "adacos"}
 IMAGES = training.Images("", (8, 8, 1), 3, 48)
 
@@ -83,7 +115,8 @@ def test_every_loss_is_called_by_its_name_and_keeps_what_it_needs(outputs):
         found = {}
         for name, (graph, loss) in split.items():
             call = loss if graph is None else nnx.merge(graph, states[name])
-            given = cos if name == "softmax" else (cos, norm)
+            is_linear = recipes.LOSSES[name].head == "linear"
+            given = cos if is_linear else (cos, norm)
             found[name] = call(given, jnp.asarray(LABELS), 0)
             if graph is not None:
                 states[name] = nnx.state(call)
