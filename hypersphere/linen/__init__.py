@@ -33,10 +33,8 @@ from hypersphere.linen._conv import (
     DecoupledConv as DecoupledConv,
     SphereConv as SphereConv,
 )
-from hypersphere.linen._dense import (
-    AngularHead as AngularHead,
-    SphereDense as SphereDense,
-)
+from hypersphere.linen._dense import SphereDense as SphereDense
+from hypersphere.linen._head import AngularHead as AngularHead
 from hypersphere.linen._norm import SphereNorm as SphereNorm
 from hypersphere.linen._similarity import (
     LearnableSigmoid as LearnableSigmoid,

@@ -1,10 +1,7 @@
 """Dense layers: Flax's, with an answer in angles."""
 
-import dataclasses
 import functools
-from typing import Any
 
-import jax.numpy as jnp
 from flax import linen
 from jaxtyping import Array, Float
 
@@ -72,57 +69,3 @@ class SphereDense(linen.Dense, kw_only=True):
             eps=self.eps,
         )
         return call_with(operator, self, inputs)
-
-
-class AngularHead(linen.Module):
-    """The last layer before an angular loss: cosines to class centres, and a norm.
-
-    Args:
-        num_classes: Number of class centres.
-        eps: The smallest length that counts, in the units of the input; positive.
-        kernel_init: How class centres start; only their directions matter.
-        param_dtype: The dtype of the class centres.
-
-    Raises:
-        ValueError: If `eps` is not positive, or the input of a call has other features
-            than the kernel.
-
-    Example:
-        >>> import jax
-        >>> import jax.numpy as jnp
-        >>> from hypersphere import linen, losses
-        >>> head, x = linen.AngularHead(3), jnp.ones((2, 5))
-        >>> cos, feature_norm = head.apply(head.init(jax.random.key(0), x), x)
-        >>> cos.shape, feature_norm.shape
-        ((2, 3), (2, 1))
-        >>> losses.w_softmax(cos, jnp.array([0, 2]), feature_norm=feature_norm).shape
-        (2,)
-
-    References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017
-        https://arxiv.org/abs/1711.03189
-    """
-
-    num_classes: int
-    _: dataclasses.KW_ONLY
-    eps: float = 1e-2
-    kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
-    param_dtype: Any = jnp.float32
-
-    def __post_init__(self):
-        check_positive("AngularHead", eps=self.eps)
-        super().__post_init__()
-
-    @linen.compact
-    def __call__(
-        self, inputs: Float[Array, "*batch in_features"]
-    ) -> tuple[Float[Array, "*batch num_classes"], Float[Array, "*batch 1"]]:
-        """Cosines in [-1, 1], and the length of the input in its own units.
-
-        Both are at least float32, whatever the input; `cos * feature_norm` is the dot
-        product of the input with the unit class centres.
-        """
-        check_inputs("AngularHead", self, inputs)
-        shape = (inputs.shape[-1], self.num_classes)
-        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-        return ops.angular_head(inputs, kernel, eps=self.eps)

@@ -21,7 +21,6 @@ from hypersphere.losses._binary import (
 )
 from hypersphere.losses._centres import weighted_mean as weighted_mean
 from hypersphere.losses._cosines import (
-    nearest_subcentre as nearest_subcentre,
     raise_hardest as raise_hardest,
     subcentre_outliers as subcentre_outliers,
     without_similar as without_similar,
@@ -52,3 +51,4 @@ from hypersphere.losses._spherical import (
     taylor_softmax as taylor_softmax,
     z_loss as z_loss,
 )
+from hypersphere.ops import nearest_subcentre as nearest_subcentre

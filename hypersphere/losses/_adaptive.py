@@ -4,7 +4,7 @@ State in, state out, as Optax does.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from hypersphere.losses._centres import (
     check_at_least,
     margin_softmax,
 )
+from hypersphere.losses._chunked import Cosines
 from hypersphere.losses._softmax import one_column, right
 
 Norms = Float[Array, " batch"] | Float[Array, "batch 1"]
@@ -41,7 +42,7 @@ class AdaFaceState(NamedTuple):
 
 
 def adaface(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     state: AdaFaceState,
     *,
@@ -107,23 +108,29 @@ def adaface(
     relative = (norms - state.mean) / (state.deviation + eps)
     z = jnp.clip(concentration * relative, -1, 1)
 
+    def inside(cos: Any) -> Any:
+        return jnp.clip(cos.astype(norms.dtype), eps - 1, 1 - eps)
+
     def answer(cos: Array, margin: PerClass, z: Array) -> Array:
+        cos = inside(cos)  # twice changes nothing
         theta = jnp.clip(ops.angle(cos) - margin * z, eps, math.pi - eps)
         return jnp.cos(theta) - margin * (1 + z)
 
+    is_chunked = isinstance(cos, ops.ChunkedCosines)
     loss = margin_softmax(
         "adaface",
-        jnp.clip(cos.astype(norms.dtype), eps - 1, 1 - eps),
+        cos if is_chunked else inside(cos),
         labels,
         answer,
         {"margin": margin, "z": z},
         scale=scale,
+        others=(lambda cos, own, **_: inside(cos)) if is_chunked else None,
     )
     return loss, state
 
 
 def magface(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     feature_norm: Norms,
@@ -212,7 +219,7 @@ class CurricularFaceState(NamedTuple):
 
 
 def curricularface(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     state: CurricularFaceState,
     *,
@@ -257,9 +264,12 @@ def curricularface(
     """
     check_angle("curricularface", margin=margin)
     check("curricularface", cos, labels, scale=scale, only_indices=True)
-    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
-    is_right = right(labels, cos.shape[-1])
-    own = jnp.sum(jnp.where(is_right, wide, 0), -1, keepdims=True)
+    if isinstance(cos, ops.ChunkedCosines):
+        own = cos.of(labels)
+    else:
+        wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+        is_right = right(labels, cos.shape[-1])
+        own = jnp.sum(jnp.where(is_right, wide, 0), -1, keepdims=True)
     mean = (1 - momentum) * jax.lax.stop_gradient(jnp.mean(own))
     state = CurricularFaceState(mean + momentum * state.mean)
 

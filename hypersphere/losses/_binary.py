@@ -9,11 +9,12 @@ from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
 from hypersphere.losses._centres import check, check_at_least, steady
+from hypersphere.losses._chunked import Cosines, need_all
 from hypersphere.losses._softmax import right
 
 
 def sphereface2(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     bias: ArrayLike,
@@ -65,6 +66,7 @@ def sphereface2(
         Wen et al., SphereFace2, ICLR 2022, equations 7 to 10.
         https://arxiv.org/abs/2108.01513
     """
+    cos = need_all("sphereface2", cos)
     check("sphereface2", cos, labels, scale=scale, only_indices=True)
     _check(margin_type, margin, sharpness, positive_share)
     wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Shaped
 
 from hypersphere import ops
+from hypersphere.losses._chunked import Cosines, chunked_softmax
 from hypersphere.losses._softmax import cross_entropy, right
 
 Labels = Int[Array, " batch"] | Float[Array, "batch classes"]
@@ -25,7 +26,7 @@ Answer = Callable[..., Array]
 
 def margin_softmax(
     who: str,
-    cos: Array,
+    cos: Cosines,
     labels: Array,
     answer: Answer,
     margins: dict[str, PerClass],
@@ -51,12 +52,29 @@ def margin_softmax(
             of the classes that are not right; None for the cosines.
     """
     check(who, cos, labels, scale=scale, label_smoothing=label_smoothing)
+    if isinstance(cos, ops.ChunkedCosines):
+        if labels.ndim == 2 or label_smoothing or jnp.ndim(scale) == 1:
+            raise ValueError(
+                f"`{who}` needs one right class, no `label_smoothing` and no `scale` "
+                "per class where cosines come in chunks: these need all of them at "
+                "once. Make the head with `chunk=0`; in a config that is "
+                "`config.head.level='full'`."
+            )
+        index = labels[:, None]
+        at_label = {n: _at(value, index, cos) for n, value in margins.items()}
+        return chunked_softmax(
+            cos,
+            labels,
+            lambda own, **margins: _respond(answer, own, own, detach_margin, **margins),
+            others or (lambda cos, own, **margins: cos),
+            at_label,
+            scale=scale,
+        )
     given, scale = cos, _columns(scale, cos)
     cos = ops.clip_cosine(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
 
     def respond(given: Array, cos: Array, **margins: Any) -> Array:
-        found = steady(answer, given, **margins)
-        return cos + jax.lax.stop_gradient(found - cos) if detach_margin else found
+        return _respond(answer, given, cos, detach_margin, **margins)
 
     if labels.ndim == 2 or label_smoothing:
         if others is not None:
@@ -78,6 +96,14 @@ def margin_softmax(
     rest = cos if others is None else others(cos, own, **at_label)
     responses = jnp.where(right(labels, cos.shape[-1]), target, rest)
     return cross_entropy(scale, responses, labels)
+
+
+def _respond(
+    answer: Answer, given: Array, cos: Array, is_detached: Any, **margins: Any
+) -> Array:
+    """What a right class answers, with the gradient of its cosine if detached."""
+    found = steady(answer, given, **margins)
+    return cos + jax.lax.stop_gradient(found - cos) if is_detached else found
 
 
 def shared_cross_entropy(plain: Array, answers: Array, shares: Array) -> Array:
@@ -149,7 +175,7 @@ def weighted_mean(
 
 def check(
     who: str,
-    cos: Array,
+    cos: Any,
     labels: Array,
     *,
     scale: PerClass = 1.0,
@@ -203,7 +229,7 @@ def check_at_least(who: str, least: int, **values: PerClass) -> None:
             )
 
 
-def _at(value: PerClass, index: Array, cos: Array) -> Any:
+def _at(value: PerClass, index: Array, cos: Cosines) -> Any:
     """A margin at the right classes: (batch, 1), or a number for all."""
     if jnp.ndim(value) == 0:
         return value
@@ -212,7 +238,7 @@ def _at(value: PerClass, index: Array, cos: Array) -> Any:
     return _columns(value, cos)
 
 
-def _columns(value: PerClass, cos: Array) -> Any:
+def _columns(value: PerClass, cos: Cosines) -> Any:
     """A margin that broadcasts with (batch, classes), or a message with shapes."""
     batch, classes = cos.shape
     if jnp.shape(value) not in ((), (classes,), (batch, 1)):

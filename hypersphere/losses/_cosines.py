@@ -6,32 +6,8 @@ from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
 from hypersphere.losses._centres import check, check_angle
+from hypersphere.losses._chunked import Cosines, need_all
 from hypersphere.losses._softmax import right
-
-
-def nearest_subcentre(
-    cos: Float[Array, "batch classes centres"],
-) -> Float[Array, "batch classes"]:
-    """The cosine to the nearest of the several centres of each class.
-
-    Args:
-        cos: Cosines to all centres, in [-1, 1].
-
-    Returns:
-        The largest of each class. The gradient goes to that centre, to the first one
-        of several that are as near.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from hypersphere import losses
-        >>> print(losses.nearest_subcentre(jnp.array([[[0.1, 0.7], [0.4, 0.2]]])))
-        [[0.7 0.4]]
-
-    References:
-        Deng et al., Sub-center ArcFace, ECCV 2020.
-    """
-    index = jnp.argmax(cos, axis=-1, keepdims=True)
-    return jnp.take_along_axis(cos, index, axis=-1)[..., 0]
 
 
 def subcentre_outliers(
@@ -76,7 +52,7 @@ def subcentre_outliers(
 
 
 def without_similar(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     above: float = 0.4,
@@ -109,13 +85,14 @@ def without_similar(
         An et al., Killing Two Birds with One Stone (Partial FC), CVPR 2022.
         https://arxiv.org/abs/2203.15565
     """
+    cos = need_all("without_similar", cos)
     check("without_similar", cos, labels, only_indices=True)
     is_left_out = ~right(labels, cos.shape[-1]) & (cos > above)
     return jnp.where(is_left_out, 0, cos)
 
 
 def raise_hardest(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     margin: float = 0.06,
@@ -149,6 +126,7 @@ def raise_hardest(
         Zhao et al., Multi-Query Multi-Head Attention Pooling and Inter-TopK Penalty,
         2021. https://arxiv.org/abs/2110.05042
     """
+    cos = need_all("raise_hardest", cos)
     check("raise_hardest", cos, labels, only_indices=True)
     check_angle("raise_hardest", margin=margin)
     if not 1 <= count < cos.shape[-1]:

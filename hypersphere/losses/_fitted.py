@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
 from hypersphere.losses._centres import check, margin_softmax
+from hypersphere.losses._chunked import Cosines, need_all
 from hypersphere.losses._softmax import cross_entropy, right
 
 
@@ -56,7 +57,7 @@ def adacos_start(classes: int) -> AdaCosState:
 
 
 def adacos(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     state: AdaCosState,
 ) -> tuple[Float[Array, " batch"], AdaCosState]:
@@ -93,6 +94,7 @@ def adacos(
         Differs: the scale is at least 1; of few classes with wide angles it would
         become negative.
     """
+    cos = need_all("adacos", cos)
     check("adacos", cos, labels, only_indices=True)
     wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
     is_right = right(labels, cos.shape[-1])
@@ -106,7 +108,7 @@ def adacos(
 
 
 def madacos(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     share: float = 0.02,
@@ -147,6 +149,7 @@ def madacos(
         Zhu et al., Coarse-to-Fine Compact Discriminative (CFCD), ICCV 2023.
         https://arxiv.org/abs/2308.04008
     """
+    cos = need_all("madacos", cos)
     check("madacos", cos, labels, scale=least_scale, only_indices=True)
     if not 0 < share < 1:
         raise ValueError(f"`madacos` needs `0 < share < 1`, got `share={share!r}`.")

@@ -6,11 +6,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
+from hypersphere.losses._chunked import Cosines, chunked_softmax
 from hypersphere.losses._softmax import cross_entropy, length, right
 
 
 def ga_softmax(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,
@@ -87,15 +88,22 @@ def ga_softmax(
         scale=scale,
         stop_gradient=stop_norm_gradient,
     )
-    response = similarity(cos)
-    beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
-    blend = response + margin_weight * (beyond - response)
-    answer = jnp.where(right(labels, cos.shape[-1]), blend, response)
-    return cross_entropy(norm, answer, labels)
+
+    def answer(cos: Array) -> Array:
+        response = similarity(cos)
+        beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
+        return response + margin_weight * (beyond - response)
+
+    if isinstance(cos, ops.ChunkedCosines):
+        others = lambda cos, own: similarity(cos)  # noqa: E731
+        return chunked_softmax(cos, labels, answer, others, {}, scale=norm)
+    is_right = right(labels, cos.shape[-1])
+    responses = jnp.where(is_right, answer(cos), similarity(cos))
+    return cross_entropy(norm, responses, labels)
 
 
 def a_softmax(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,

@@ -20,10 +20,11 @@ from hypersphere.losses._centres import (
     check_at_least,
     margin_softmax,
 )
+from hypersphere.losses._chunked import Cosines
 
 
 def normface(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Labels,
     *,
     scale: PerClass = 16.0,
@@ -68,7 +69,7 @@ def normface(
 
 
 def cosface(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Labels,
     *,
     margin: PerClass = 0.35,
@@ -124,7 +125,7 @@ def cosface(
 
 
 def combined_margin(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Labels,
     *,
     times: PerClass = 1.0,
@@ -184,7 +185,7 @@ def combined_margin(
 
 
 def arcface(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Labels,
     *,
     margin: PerClass = 0.5,
@@ -237,7 +238,7 @@ def arcface(
 
 
 def sphereface(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Labels,
     *,
     margin: PerClass = 1.7,
@@ -297,7 +298,7 @@ def _multiplied(cos: Array, margin: PerClass) -> Array:
 
 
 def sphereface_r(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Labels,
     *,
     version: str = "v1",

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
+from hypersphere.losses._chunked import Cosines, chunked_softmax
 
 
 def softmax(
@@ -64,7 +65,7 @@ def softmax(
 
 
 def w_softmax(
-    cos: Float[Array, "batch classes"],
+    cos: Cosines,
     labels: Int[Array, " batch"],
     *,
     feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,
@@ -113,6 +114,9 @@ def w_softmax(
         scale=scale,
         stop_gradient=stop_norm_gradient,
     )
+    if isinstance(cos, ops.ChunkedCosines):
+        others = lambda cos, own: similarity(cos)  # noqa: E731
+        return chunked_softmax(cos, labels, similarity, others, {}, scale=norm)
     return cross_entropy(norm, similarity(cos), labels)
 
 
@@ -139,7 +143,7 @@ def right(labels: Array, classes: int) -> Array:
     return (labels[:, None] == index) | (labels[:, None] == index - classes)
 
 
-def one_column(who: str, feature_norm: Array, cos: Array) -> Array:
+def one_column(who: str, feature_norm: Array, cos: Cosines) -> Array:
     """The feature norms, shape (batch, 1), or a message that names both shapes."""
     if feature_norm.shape not in (cos.shape[:1], (*cos.shape[:1], 1)):
         raise ValueError(
@@ -152,7 +156,7 @@ def one_column(who: str, feature_norm: Array, cos: Array) -> Array:
 
 def length(
     who: str,
-    cos: Array,
+    cos: Cosines,
     *,
     feature_norm: Array | None,
     scale: ArrayLike | None,

@@ -110,7 +110,7 @@ class Choices:
     in_features: int = 3
     image_size: int | Sequence[int] = 32
     width: int | float = 1.0
-    head: Literal["linear", "angular"] = "linear"
+    head: Literal["linear", "angular"] | Callable[..., nnx.Module] = "linear"
     norm: Callable[..., nnx.Module] | None = nnx.BatchNorm
     activation: Activation | None = jax.nn.relu
     sphere_norm: bool = False
@@ -137,7 +137,8 @@ class Choices:
                 f"`num_classes={self.num_classes!r}` and "
                 f"`in_features={self.in_features!r}`."
             )
-        check_one_of(self.who, ("linear", "angular"), head=self.head)
+        if not callable(self.head):
+            check_one_of(self.who, ("linear", "angular"), head=self.head)
         if not 0 <= self.dropout < 1:
             raise ValueError(
                 f"`{self.who}` needs `dropout` in [0, 1), got "
@@ -231,8 +232,9 @@ class Choices:
     def make_head(self, features: int) -> nnx.Module:
         """Class scores, or cosines and a feature norm, of features."""
         shape = features, self.num_classes
-        if self.head == "angular":
-            return nn.AngularHead(*shape, kernel_init=KERNEL_INIT, rngs=self.rngs)
+        make = nn.AngularHead if self.head == "angular" else self.head
+        if callable(make):
+            return make(*shape, kernel_init=KERNEL_INIT, rngs=self.rngs)
         return nnx.Linear(
             *shape, use_bias=False, kernel_init=KERNEL_INIT, rngs=self.rngs
         )

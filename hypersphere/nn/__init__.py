@@ -6,10 +6,8 @@ from hypersphere.nn._conv import (
     SphereConv as SphereConv,
 )
 from hypersphere.nn._directions import directions as directions
-from hypersphere.nn._linear import (
-    AngularHead as AngularHead,
-    SphereLinear as SphereLinear,
-)
+from hypersphere.nn._head import AngularHead as AngularHead
+from hypersphere.nn._linear import SphereLinear as SphereLinear
 from hypersphere.nn._norm import SphereNorm as SphereNorm
 from hypersphere.nn._similarity import (
     LearnableSigmoid as LearnableSigmoid,

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
-from flax.nnx.nn.linear import default_kernel_init
 from jaxtyping import Array, Float
 
 from hypersphere import ops
@@ -91,63 +89,3 @@ class SphereLinear(nnx.Linear):
             eps=self.eps,
             dot_general=self.dot_products,
         )
-
-
-class AngularHead(nnx.Module):
-    """The last layer before an angular loss: cosines to class centres, and a norm.
-
-    Args:
-        in_features: Features of the input, on its last axis.
-        num_classes: Number of class centres.
-        eps: The smallest length that counts, in the units of the input; positive.
-        kernel_init: How class centres start; only their directions matter.
-        param_dtype: The dtype of the class centres.
-        rngs: Random keys for the parameters.
-
-    Raises:
-        ValueError: If `eps` is not positive, or the input of a call has other features
-            than `in_features`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from hypersphere import losses, nn
-        >>> head = nn.AngularHead(5, 3, rngs=nnx.Rngs(0))
-        >>> cos, feature_norm = head(jnp.ones((2, 5)))
-        >>> cos.shape, feature_norm.shape
-        ((2, 3), (2, 1))
-        >>> losses.w_softmax(cos, jnp.array([0, 2]), feature_norm=feature_norm).shape
-        (2,)
-
-    References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017
-        https://arxiv.org/abs/1711.03189
-    """
-
-    def __init__(
-        self,
-        in_features: int,
-        num_classes: int,
-        *,
-        eps: float = 1e-2,
-        kernel_init: nnx.Initializer = default_kernel_init,
-        param_dtype: Any = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        check_positive("AngularHead", eps=eps)
-        shape = (in_features, num_classes)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape, param_dtype))
-        self.in_features = in_features
-        self.num_classes = num_classes
-        self.eps = eps
-
-    def __call__(
-        self, inputs: Float[Array, "*batch in_features"]
-    ) -> tuple[Float[Array, "*batch num_classes"], Float[Array, "*batch 1"]]:
-        """Cosines in [-1, 1], and the length of the input in its own units.
-
-        Both are at least float32, whatever the input; `cos * feature_norm` is the dot
-        product of the input with the unit class centres.
-        """
-        check_features("AngularHead", inputs.shape, self.in_features)
-        return ops.angular_head(inputs, self.kernel[...], eps=self.eps)

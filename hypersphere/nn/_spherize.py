@@ -20,7 +20,8 @@ from hypersphere._select import (
     patterns,
 )
 from hypersphere.nn._conv import SphereConv
-from hypersphere.nn._linear import AngularHead, SphereLinear
+from hypersphere.nn._head import AngularHead
+from hypersphere.nn._linear import SphereLinear
 from hypersphere.nn._norm import SphereNorm
 from hypersphere.nn._similarity import Similarity
 from hypersphere.nn._transpose import SphereConvTranspose

@@ -16,6 +16,10 @@ from hypersphere.ops._angles import (
     l2_norm as l2_norm,
     unit as unit,
 )
+from hypersphere.ops._chunked import (
+    ChunkedCosines as ChunkedCosines,
+    nearest_subcentre as nearest_subcentre,
+)
 from hypersphere.ops._conv import (
     sphere_conv as sphere_conv,
     sphere_conv_general_dilated as sphere_conv_general_dilated,
@@ -31,6 +35,7 @@ from hypersphere.ops._dense import (
 )
 from hypersphere.ops._patch import patch_norm as patch_norm
 from hypersphere.ops._pool import max_abs_pool as max_abs_pool
+from hypersphere.ops._sample import sample_classes as sample_classes
 from hypersphere.ops._similarity import (
     Cosine as Cosine,
     Linear as Linear,

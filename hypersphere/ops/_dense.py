@@ -16,6 +16,7 @@ from hypersphere.ops._answer import (
     dot_dtype,
     product_arguments,
 )
+from hypersphere.ops._chunked import ChunkedCosines, nearest_subcentre
 from hypersphere.ops._similarity import Cosine
 
 
@@ -76,20 +77,31 @@ def sphere_dense(
 
 def angular_head(
     x: Float[Array, "*batch in_features"],
-    kernel: Float[Array, "in_features num_classes"],
+    kernel: Float[Array, "in_features columns"],
     *,
+    num_classes: int | None = None,
+    centres: int = 1,
+    shards: int = 1,
+    chunk: int = 0,
     eps: float = 1e-2,
-) -> tuple[Float[Array, "*batch num_classes"], Float[Array, "*batch 1"]]:
+) -> tuple[Float[Array, "*batch num_classes"] | ChunkedCosines, Float[Array, "..."]]:
     """Cosines to class centres, and the length of the features: what a loss takes.
 
     Args:
         x: Features along the last axis.
-        kernel: One class centre per column, of any length.
+        kernel: One class centre per column, of any length; where a class has several,
+            they are neighbours.
+        num_classes: How many classes there are; columns past the last one are padding.
+            None for as many as there are columns for.
+        centres: Centres per class, of which the nearest counts.
+        shards: Parts that the columns are divided into, for `chunk`.
+        chunk: Classes that are looked at together; 0 for all. With a chunk, `x` has two
+            axes and the cosines are `ChunkedCosines`.
         eps: The smallest length that counts, in the units of the input; positive.
 
     Returns:
-        The cosines, in [-1, 1], and the lengths, in the units of `x`; both at least
-        float32. Their product is the dot product with the unit class centres.
+        The cosines, in [-1, 1], and the lengths, (*batch, 1), in the units of `x`; both
+        at least float32. Their product is the dot product with the unit class centres.
 
     Raises:
         TypeError: If an array is not real floating point.
@@ -105,10 +117,27 @@ def angular_head(
     References:
         Liu et al., Deep Hyperspherical Learning, NIPS 2017.
         https://arxiv.org/abs/1711.03189
+        Deng et al., Sub-center ArcFace, ECCV 2020, for several centres.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    lengths = l2_norm(wide, eps=eps, keepdims=True)
+    if num_classes is None:
+        num_classes = kernel.shape[1] // centres
+    if chunk:
+        cosines = ChunkedCosines(
+            features=unit(wide, eps=eps),
+            kernel=kernel,
+            num_classes=num_classes,
+            centres=centres,
+            shards=shards,
+            chunk=chunk,
+            eps=eps,
+        )
+        return cosines, lengths
     cos = sphere_dense(wide, kernel.astype(wide.dtype), eps=eps)
-    return cos, l2_norm(wide, eps=eps, keepdims=True)
+    if centres > 1:
+        cos = nearest_subcentre(cos.reshape(*cos.shape[:-1], -1, centres))
+    return cos[..., :num_classes], lengths
 
 
 def sphere_dot_general(

@@ -198,6 +198,7 @@ class MadaCos(LossConfig):
         least_scale: Positive.
     """
 
+    levels: ClassVar[tuple[str, ...]] = ("full",)
     share: float = number(0.02, 0, 1, "()")
     least_scale: float = number(32.0, 0, ends="()")
 
@@ -224,6 +225,7 @@ class MagFace(Scaled):
         past_pi: What comes past pi: `continuous`, `clip`, `pml` or `plain`.
     """
 
+    needs_lengths: ClassVar[bool] = True
     scale: float = number(64.0, 0)
     norms: tuple[float, ...] = (10.0, 110.0)
     margins: tuple[float, ...] = (0.45, 0.8)

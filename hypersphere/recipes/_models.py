@@ -110,7 +110,7 @@ class _Network(ModelConfig):
             in_features=in_features,
             image_size=image_size,
             width=self.width,
-            head=config.loss.head,
+            head=_head(config),
             norm=self._norm(),
             activation=jax.nn.relu if self.relu else None,
             sphere_norm=self.sphere_norm,
@@ -139,6 +139,23 @@ class _Network(ModelConfig):
             f"`config.model.{field}` has no effect with `config.model.{cause}="
             f"{getattr(self, cause)!r}`. Leave it at its default."
         )
+
+
+def _head(config: TrainConfig) -> Any:
+    """What a network ends with, as `models.SphereNet` takes it."""
+    if config.loss.head != "angular":
+        return config.loss.head
+    head = config.head
+    return functools.partial(
+        nn.AngularHead,
+        centres=head.centres,
+        chunk=head.chunk if head.level == "chunked" else 0,
+        shards=config.mesh.model,
+        scale=head.scale or None,
+        learn_scale=head.learn_scale,
+        initial_length=head.initial_length or None,
+        param_dtype=DTYPES[head.dtype],
+    )
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -58,6 +58,7 @@ class AdaFace(Scaled):
         momentum: Share of the statistics that a step keeps, in [0, 1].
     """
 
+    needs_lengths: ClassVar[bool] = True
     scale: float = number(64.0, 0)
     margin: float = radians(0.4)
     concentration: float = number(0.333, 0)
@@ -121,6 +122,8 @@ class CurricularFace(Scaled):
 class AdaCos(LossConfig):
     """`losses.adacos`, with the scale that it has found; nothing is to be chosen."""
 
+    levels: ClassVar[tuple[str, ...]] = ("full",)
+
     def make(self, images: Any) -> nnx.Module:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
 
@@ -145,6 +148,7 @@ class SphereFace2(LossConfig):
         weight: Of the loss, positive.
     """
 
+    levels: ClassVar[tuple[str, ...]] = ("full",)
     margin_type: str = option("C", ("C", "A", "M"))
     margin: float = number(0.4, 0)
     scale: float = number(40.0, 0, ends="()")

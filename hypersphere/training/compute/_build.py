@@ -3,11 +3,10 @@
 import functools
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
 
 from hypersphere.training.compute._parts import Images, Parts, Whole, checked
-from hypersphere.training.settings._config import TrainConfig
+from hypersphere.training.settings._config import HeadConfig, TrainConfig
 
 
 def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
@@ -21,6 +20,11 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
     make: Any = functools.partial(config.model.make, config, images)
     if own.make_model is not None:
         make = checked(own.make_model)
+        if config.head != HeadConfig():
+            raise ValueError(
+                "`config.head` has no effect on a model of one's own. Leave it at its "
+                "defaults, and give the model the head that it is to have."
+            )
     optimizer, schedule = own.optimizer, own.schedule
     if optimizer is not None:
         config.optim.refuse_unused()
@@ -46,4 +50,4 @@ def accuracy(num_classes: int, outputs: Any, labels: Any) -> dict[str, Any]:
     scores = class_scores(outputs)
     if not num_classes or getattr(scores, "shape", ()) != (len(labels), num_classes):
         return {}
-    return {"accuracy": jnp.argmax(scores, -1) == labels}
+    return {"accuracy": scores.argmax(-1) == labels}

@@ -8,12 +8,13 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from hypersphere import data, models
+from hypersphere import data, models, optim
 from hypersphere._average import fullness
 from hypersphere._select import dotted
 from hypersphere.training.compute._average import moving_average
 from hypersphere.training.compute._parts import Whole, call_model, has_features, named
 from hypersphere.training.compute._penalty import penalty
+from hypersphere.training.compute._sampled import Sampling, Some, among, some_classes
 from hypersphere.training.machine import _mesh
 from hypersphere.training.settings._config import TrainConfig
 
@@ -25,7 +26,8 @@ KEPT = nnx.Not(nnx.Any(nnx.Param, nnx.RngState, nnx.Intermediate))
 LOSS = "loss"
 """Where the parameters and variables of a loss are, beside those of the model."""
 
-_MIX, _DROPOUT = 10, 11  # keys that `data.augment`, which has the first ones, leaves
+# Keys that `data.augment`, which has the first ones, leaves.
+_MIX, _DROPOUT, _SAMPLE = 10, 11, 12
 
 
 class TrainState(NamedTuple):
@@ -83,6 +85,7 @@ class Task:
         self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
         self._streams = nnx.to_pure_dict(streams)
         self._loss = _Loss(parts.loss)
+        self._sampling = _sampling(abstract, config)
         params = self._loss.beside(nnx.to_pure_dict(params), self._loss.params)
         self._used = _mesh.shardings_in_use(params, mesh, config.mesh.rules)
 
@@ -114,11 +117,26 @@ class Task:
         config = self.config
         key = jax.random.fold_in(jax.random.key(config.seed), state.position)
         batch = self._prepared(key, images, labels)
-        gradients, stats, metrics = self._accumulated(state, batch, key)
-        updates, memory = self._parts.optimizer.update(
-            gradients, state.optimizer, state.params
+        some = self._some(state, batch, key)
+        if some is not None:
+            others = among(batch.labels, some.labels, batch.others)
+            batch = batch._replace(labels=some.labels, others=others)
+        before = state.params if some is None else some.params
+        memory = state.optimizer if some is None else some.optimizer
+        gradients, stats, metrics = self._accumulated(
+            state._replace(params=before), batch, key
         )
-        params = optax.apply_updates(state.params, updates)
+        updates, memory = self._parts.optimizer.update(gradients, memory, before)
+        params = optax.apply_updates(before, updates)
+        if some is not None:
+            memory, params = optim.put_columns(
+                self._parts.optimizer,
+                state.optimizer,
+                state.params,
+                memory,
+                params,
+                some.columns,
+            )
         metrics |= {
             "grad_norm": optax.tree.norm(gradients),
             "param_norm": optax.tree.norm(params),
@@ -142,6 +160,14 @@ class Task:
         metrics["skipped"] = new.skipped
         counted = new._replace(step=state.step + 1, position=state.position + 1)
         return counted, metrics
+
+    def _some(self, state: TrainState, batch: Batch, key: jax.Array) -> Some | None:
+        """The classes that a step looks at; None for all."""
+        if self._sampling is None:
+            return None
+        key = jax.random.fold_in(key, _SAMPLE)
+        optimizer = self._parts.optimizer
+        return some_classes(key, self._sampling, optimizer, state, batch.labels)
 
     def judge(
         self,
@@ -250,7 +276,8 @@ class Task:
             for name, other in others.items():
                 share = batch.shares if jnp.shape(other) else jnp.mean(batch.shares)
                 found[name] = share * found[name] + (1 - share) * other
-        found |= self._parts.evaluate(outputs, batch.labels)
+        if self.config.head.level == "full":  # else it would cost as much as the loss
+            found |= self._parts.evaluate(outputs, batch.labels)
         metrics = {name: jnp.mean(value) for name, value in found.items()}
         total = metrics["loss"] + penalty(model, self.config.optim)
         return total, (self._stats(model, loss, stats), metrics)
@@ -293,6 +320,14 @@ class Task:
         )
         gradients, metrics = jax.tree.map(lambda x: x / count, total)
         return gradients, stats, metrics
+
+
+def _sampling(model: Any, config: TrainConfig) -> Sampling | None:
+    """How classes are chosen for each step; None where all are looked at."""
+    if config.head.level != "sampled":
+        return None
+    head, model_axis = config.head, config.mesh.model
+    return Sampling(model.head.num_classes, head.share, head.centres, model_axis)
 
 
 class _Loss:

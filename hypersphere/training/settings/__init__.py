@@ -10,6 +10,7 @@ from hypersphere.training.settings._check import (
 from hypersphere.training.settings._config import (
     DataConfig as DataConfig,
     GuardConfig as GuardConfig,
+    HeadConfig as HeadConfig,
     LossConfig as LossConfig,
     MeshConfig as MeshConfig,
     ModelConfig as ModelConfig,

@@ -87,16 +87,52 @@ class ModelConfig(Recipe, abc.ABC):
         """The network for `training.Images`, with fresh parameters."""
 
 
+LEVELS = ("full", "chunked", "sampled")
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class HeadConfig:
+    """The angular head that networks end with, for the losses that need one.
+
+    Args:
+        level: `full` for cosines to all classes; `chunked` for the same loss without
+            ever making these; `sampled` for a loss over the classes of the batch and a
+            random share of the others, of which alone anything is learned in a step.
+        chunk: Classes that are looked at together when they are `chunked`.
+        share: Of the classes that a step looks at when they are `sampled`, in (0, 1].
+        centres: Centres per class, of which the nearest counts.
+        scale: What takes the place of the features' lengths, where a loss of scale 0
+            multiplies by them; 0 for these.
+        learn_scale: Whether that scale is learned.
+        initial_length: Of the class centres, which decides how fast they turn; 0 leaves
+            it to the network.
+        dtype: What class centres are stored in: `float32` or `bfloat16`.
+    """
+
+    level: str = option("full", LEVELS)
+    chunk: int = number(2048, 1)
+    share: float = number(0.1, 0, 1, "(]")
+    centres: int = number(1, 1)
+    scale: float = number(0.0, 0)
+    learn_scale: bool = False
+    initial_length: float = number(0.0, 0)
+    dtype: str = option("float32", ("float32", "bfloat16"))
+
+
 @dataclasses.dataclass(kw_only=True)
 class LossConfig(Recipe, abc.ABC):
     """What is minimized: what all of `recipes.LOSSES` have.
 
     Attributes:
         head: What the network ends with: `linear` scores, or an `angular` head.
+        levels: Of `HeadConfig.level`, those that it can do with.
+        needs_lengths: Whether it needs the features' own lengths.
     """
 
     path: ClassVar[str] = "loss"
     head: ClassVar[str] = "angular"
+    levels: ClassVar[tuple[str, ...]] = LEVELS
+    needs_lengths: ClassVar[bool] = False
 
     @abc.abstractmethod
     def make(self, images: Any) -> Any:
@@ -216,6 +252,7 @@ class TrainConfig(Section):
         wandb: Project of Weights & Biases to log to as well; empty for none.
         data: Which images.
         model: Which network, one of `recipes.MODELS`.
+        head: What it ends with, where the loss asks for an angular head.
         loss: What is minimized, one of `recipes.LOSSES`.
         optim: How it is minimized, one of `recipes.OPTIMIZERS`.
         mesh: How the devices are arranged.
@@ -241,6 +278,7 @@ class TrainConfig(Section):
     wandb: str = ""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = recipe("model")
+    head: HeadConfig = dataclasses.field(default_factory=HeadConfig)
     loss: LossConfig = recipe("loss")
     optim: OptimConfig = recipe("optim")
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
