@@ -107,6 +107,11 @@ class AngularHead(nnx.Module):
         self.shards = shards
         self.eps = eps
 
+    @property
+    def class_centres(self) -> Float[Array, "in_features centres"]:
+        """The columns of the kernel that are class centres: all but padding."""
+        return self.kernel[...][:, : self.num_classes * self.centres]
+
     def __call__(
         self, inputs: Float[Array, "*batch in_features"]
     ) -> tuple[

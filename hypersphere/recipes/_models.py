@@ -149,7 +149,7 @@ def _head(config: TrainConfig) -> Any:
     return functools.partial(
         nn.AngularHead,
         centres=head.centres,
-        chunk=head.chunk if head.level == "chunked" else 0,
+        chunk=0 if head.level == "full" else head.chunk,
         shards=config.mesh.model,
         scale=head.scale or None,
         learn_scale=head.learn_scale,

@@ -10,7 +10,7 @@ import jax.export  # not imported by jax itself
 import numpy as np
 from flax import nnx
 
-from hypersphere import data
+from hypersphere import data, nn
 from hypersphere._files import write_atomically
 from hypersphere._select import dotted
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
@@ -82,6 +82,9 @@ def export(
         dotted(path): np.asarray(leaf[...])
         for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, KEPT)))
     }
+    head = getattr(model, "head", None)
+    if isinstance(head, nn.AngularHead):
+        arrays["head.kernel"] = np.asarray(head.class_centres)
     told = {
         "image_shape": images.image_shape,
         "dtype": images.dtype,
@@ -99,6 +102,7 @@ def export(
 
 def _program(model: Any, config: TrainConfig, images: Images, *, is_own: bool) -> bytes:
     """The serialized network, after a comparison with the network itself."""
+    model.set_attributes(nn.AngularHead, chunk=0, raise_if_not_found=False)
     graph, state = nnx.split(model)
 
     def scores(given: jax.Array) -> Any:

@@ -9,9 +9,10 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent import futures
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -165,7 +166,13 @@ class Checkpoints:
         finally:  # what went wrong then should not cost this one
             self._begin(step, state, meta, score)
 
-    def restore(self, template: Any, *, step: int | None = None) -> Restored | None:
+    def restore(
+        self,
+        template: Any,
+        *,
+        step: int | None = None,
+        padded: Mapping[str, int] = MappingProxyType({}),
+    ) -> Restored | None:
         """The newest checkpoint that is whole, or that of one step.
 
         Args:
@@ -173,6 +180,9 @@ class Checkpoints:
                 placed as the `sharding` of its template says, which need not be that
                 it was saved with; without one, on the first device.
             step: Which checkpoint. None tries all, the newest first.
+            padded: Path of an array, as `jax.tree_util.keystr` writes it -> how many
+                entries of its last axis are no padding. There may be more or less
+                padding than here.
 
         Returns:
             The state, what was saved with it, and complaints; None if there is no
@@ -190,7 +200,7 @@ class Checkpoints:
         complaints: list[str] = []
         below = None if step is None else step + 1
         while (found := self._newest(below)) is not None and step in (None, found):
-            answer = self._read(found, wanted)
+            answer = self._read(found, wanted, padded)
             if not isinstance(answer, str):
                 leaves, meta = answer
                 ordered = [leaves[name] for name in _leaves.flatten(template)]
@@ -315,7 +325,10 @@ class Checkpoints:
         barrier(f"hypersphere checkpoint {word}")
 
     def _read(
-        self, step: int, wanted: dict[str, jax.ShapeDtypeStruct]
+        self,
+        step: int,
+        here: dict[str, jax.ShapeDtypeStruct],
+        padded: Mapping[str, int],
     ) -> tuple[dict[str, jax.Array], dict[str, Any]] | str:
         """The arrays and the JSON, or in some words what is damaged.
 
@@ -333,6 +346,10 @@ class Checkpoints:
             damage = _in_short(error)
         if not is_so_everywhere(not damage):
             return damage or "another process cannot read it"
+        wanted = here | {
+            name: _leaves.as_there(here[name], seal["kinds"].get(name, ""), kept)
+            for name, kept in padded.items()
+        }
         kinds = jax.tree.map(_leaves.kind, wanted)
         if differing := _leaves.differences(seal["kinds"], kinds):
             raise ValueError(
@@ -351,7 +368,7 @@ class Checkpoints:
             there = seal["prints"][name], kinds[name]
             if (int(prints[name]), _leaves.kind(leaf)) != there:
                 return f"the bits of {name} are not those that were saved"
-        return leaves, seal["meta"]
+        return jax.tree.map(_leaves.padded, leaves, here), seal["meta"]
 
     def _refuse_read_only(self, method: str) -> None:
         if self._read_only:

@@ -47,6 +47,38 @@ def differences(there: dict[str, str], here: dict[str, str]) -> str:
     )
 
 
+def as_there(leaf: jax.ShapeDtypeStruct, there: str, kept: int) -> Any:
+    """The template of an array as it was saved, if that differs in padding alone.
+
+    Args:
+        leaf: Its template here.
+        there: Its `kind` as it was saved.
+        kept: How many entries of its last axis are no padding.
+    """
+    size = there.rpartition(", ")[2].rpartition("[")[2].rstrip("]")
+    shape = (*leaf.shape[:-1], int(size)) if size.isdigit() else leaf.shape
+    other = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=leaf.sharding)
+    if shape == leaf.shape or kind(other) != there or shape[-1] < kept:
+        return leaf
+    whole: Any = leaf.sharding  # its devices need not divide what was saved
+    if isinstance(whole, jax.sharding.NamedSharding):
+        whole = jax.sharding.NamedSharding(whole.mesh, jax.sharding.PartitionSpec())
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=whole)
+
+
+def padded(array: jax.Array, template: jax.ShapeDtypeStruct) -> jax.Array:
+    """An array with as much padding, zeros, on its last axis as its template."""
+    if array.shape == template.shape:
+        return array
+    size, last = template.shape[-1], array.shape[-1]
+
+    def fit(x: jax.Array) -> jax.Array:
+        more = [(0, 0)] * (x.ndim - 1) + [(0, max(size - last, 0))]
+        return jnp.pad(x[..., :size], more)
+
+    return jax.jit(fit, out_shardings=template.sharding)(array)
+
+
 def placed(leaf: Any) -> jax.ShapeDtypeStruct:
     """The template of an array with a sharding: its own, or else the first device.
 

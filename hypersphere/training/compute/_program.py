@@ -28,6 +28,8 @@ class Program:
     Attributes:
         task: The same.
         template: The state's shapes, dtypes and places.
+        padded: Path of an array whose last axis ends with padding, as a checkpoint
+            names it -> how many entries are none.
         init: () -> the state at step zero.
         train: (state, pool, order of shape (steps, batch)) -> the state after these
             steps, and a table of metrics for `by_name`, float32 of shape (steps,
@@ -52,6 +54,7 @@ class Program:
             shapes,
             places,
         )
+        self.padded = task.padded(self.template)
         self.init = jax.jit(task.init, out_shardings=places)
         self.train = jax.jit(
             self._train, donate_argnums=0, out_shardings=(places, whole)

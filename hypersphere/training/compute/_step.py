@@ -8,13 +8,19 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from hypersphere import data, models, optim
+from hypersphere import data, models, nn, optim
 from hypersphere._average import fullness
 from hypersphere._select import dotted
 from hypersphere.training.compute._average import moving_average
 from hypersphere.training.compute._parts import Whole, call_model, has_features, named
 from hypersphere.training.compute._penalty import penalty
-from hypersphere.training.compute._sampled import Sampling, Some, among, some_classes
+from hypersphere.training.compute._sampled import (
+    HEAD,
+    Sampling,
+    Some,
+    among,
+    some_classes,
+)
 from hypersphere.training.machine import _mesh
 from hypersphere.training.settings._config import TrainConfig
 
@@ -86,6 +92,7 @@ class Task:
         self._streams = nnx.to_pure_dict(streams)
         self._loss = _Loss(parts.loss)
         self._sampling = _sampling(abstract, config)
+        self._head = getattr(abstract, "head", None)
         params = self._loss.beside(nnx.to_pure_dict(params), self._loss.params)
         self._used = _mesh.shardings_in_use(params, mesh, config.mesh.rules)
 
@@ -160,6 +167,18 @@ class Task:
         metrics["skipped"] = new.skipped
         counted = new._replace(step=state.step + 1, position=state.position + 1)
         return counted, metrics
+
+    def padded(self, template: TrainState) -> dict[str, int]:
+        """Paths of class centres, and what mirrors them -> how many there are."""
+        if not isinstance(self._head, nn.AngularHead):
+            return {}
+        shape = self._head.kernel.shape
+        count = self._head.num_classes * self._head.centres
+        return {
+            jax.tree_util.keystr(keys): count
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(template)
+            if leaf.shape == shape and tuple(map(_key, keys[-2:])) == HEAD
+        }
 
     def _some(self, state: TrainState, batch: Batch, key: jax.Array) -> Some | None:
         """The classes that a step looks at; None for all."""
@@ -268,6 +287,8 @@ class Task:
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
         params = self._gathered(params)
         model = self._merge(params, stats, key)
+        if self._sampling is not None:  # there are few
+            model.set_attributes(nn.AngularHead, chunk=0)
         loss = self._loss.merged(params, stats, train=True)
         outputs = call_model(model, batch.images, _rngs(key))
         found = named(loss(outputs, batch.labels, step))
@@ -320,6 +341,10 @@ class Task:
         )
         gradients, metrics = jax.tree.map(lambda x: x / count, total)
         return gradients, stats, metrics
+
+
+def _key(key: Any) -> Any:
+    return getattr(key, "key", None)
 
 
 def _sampling(model: Any, config: TrainConfig) -> Sampling | None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from hypersphere import __version__
+from hypersphere import __version__, nn
 from hypersphere._files import write_atomically
 from hypersphere.training.compute._program import Program
 from hypersphere.training.compute._step import TrainState
@@ -61,9 +61,9 @@ def finish(
     if is_first():
         if arrays:
             arrays["class_names"] = np.array(feed.class_names)
-            centres = getattr(getattr(model, "head", None), "kernel", None)
-            if centres is not None:
-                arrays["centres"] = np.asarray(centres[...])
+            centres = _centres(getattr(model, "head", None))
+            if centres is not None and len(feed.class_names) <= _MOST_CENTRES:
+                arrays["centres"] = np.asarray(centres)
             _write_arrays(folder / "features.npz", arrays)
         if kernels := _kernels(model):
             _write_arrays(folder / "kernels.npz", kernels)
@@ -93,6 +93,16 @@ def _show(folder: Path, result: Result) -> None:
         console.print(f"No pictures: {error} Once it is mended, they are drawn by")
         console.print(f"python -m hypersphere.viz {folder}")
     show_summary(console, result, folder, pictures)
+
+
+_MOST_CENTRES = 10_000  # more than a picture can show
+
+
+def _centres(head: Any) -> Any:
+    """One centre for each class, where the head has such."""
+    if isinstance(head, nn.AngularHead):
+        return head.class_centres if head.centres == 1 else None
+    return getattr(head, "kernel", None)
 
 
 def _features(

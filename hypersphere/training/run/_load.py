@@ -87,7 +87,7 @@ def restored(
         images = Images.of(meta["dataset"])
         program = make_program(config, mesh, images, made(parts, config, images))
         step = checkpoints.best_step() if best else None
-        found = checkpoints.restore(program.template, step=step)
+        found = checkpoints.restore(program.template, step=step, padded=program.padded)
     if found is None:
         raise FileNotFoundError(f"There is no whole checkpoint in {folder}.")
     for complaint in found.complaints:

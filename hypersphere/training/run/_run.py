@@ -113,7 +113,9 @@ class Run:
 
     def _begin(self) -> None:
         self._clock = time.perf_counter()
-        state, self._progress = self._saver.restore(self._program.template)
+        state, self._progress = self._saver.restore(
+            self._program.template, self._program.padded
+        )
         self._stepper = Stepper(
             self._feed,
             self._program,

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hypersphere.training.checkpoints._checkpoint import Checkpoints, SaveError
@@ -38,9 +38,11 @@ class Saver:
         self._checkpoints, self._images, self._own = checkpoints, images, own
         self._folder, self._must_save = folder, must_save
 
-    def restore(self, template: TrainState) -> tuple[TrainState | None, Progress]:
+    def restore(
+        self, template: TrainState, padded: Mapping[str, int]
+    ) -> tuple[TrainState | None, Progress]:
         """The newest state that is whole, None without one, and how far it had come."""
-        restored = self._checkpoints.restore(template)
+        restored = self._checkpoints.restore(template, padded=padded)
         if restored is None:
             return None, Progress(began=time.time())
         self._check_data(restored.meta["dataset"])

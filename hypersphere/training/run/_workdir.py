@@ -29,6 +29,7 @@ FREE_TO_CHANGE = {
     "mesh.model",
     "mesh.rules",
     "guard.full_disk",
+    "head.chunk",
     "max_steps_per_call",
     "evaluators",
 }
