@@ -14,7 +14,7 @@ from hypothesis import Phase, given, settings, strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from jax.flatten_util import ravel_pytree
 
-from hypersphere import ops
+from hypersphere import losses, ops
 from tests import helpers, reference
 
 set_hypothesis_home_dir(pathlib.Path(__file__).parents[1] / ".cache" / "hypothesis")
@@ -255,3 +255,56 @@ def test_a_scan_over_layers_is_a_loop(geometry, similarity, seed):
         jax.jit(functools.partial(with_slopes, f))(x, kernels, x) for f in (scan, loop)
     )
     assert_same(scanned, looped)
+
+
+MARGIN_LOSSES = {
+    "normface": functools.partial(losses.normface, scale=16.0),
+    "cosface": functools.partial(losses.cosface, scale=16.0),
+    "arcface": functools.partial(losses.arcface, scale=16.0),
+    "combined": functools.partial(losses.combined_margin, scale=16.0),
+    "sphereface": losses.sphereface,
+    "sphereface_r": losses.sphereface_r,
+    "sphereface2": functools.partial(losses.sphereface2, bias=1.0),
+    "madacos": losses.madacos,
+}
+
+
+@jax.jit
+def losses_and_slopes(features, centres, labels):
+    """Of each margin loss, and of the centres."""
+
+    def total(centres, loss):
+        cos, _ = ops.angular_head(features, centres, eps=1e-6)
+        return jnp.sum(loss(cos, labels))
+
+    return {
+        name: jax.value_and_grad(total)(centres, loss)
+        for name, loss in MARGIN_LOSSES.items()
+    }
+
+
+@pytest.mark.slow
+@few
+@given(seeds)
+def test_classes_have_no_order_and_the_sphere_no_direction(seed):
+    random = np.random.default_rng(seed)
+    features, centres = random.normal(size=(6, 5)), random.normal(size=(5, 7))
+    labels, order = random.integers(0, 7, 6).astype(np.int32), random.permutation(7)
+    turn, _ = np.linalg.qr(random.normal(size=(5, 5)))
+    lengths = np.exp(random.normal(size=(6, 1)))
+
+    def answers(features, centres, labels):
+        arrays = (np.float32(x) for x in (features, centres))
+        return losses_and_slopes(*arrays, labels.astype(np.int32))
+
+    plain = answers(features, centres, labels)
+    permuted = answers(features, centres[:, order], np.argsort(order)[labels])
+    turned = answers(features @ turn, turn.T @ centres, labels)
+    longer = answers(features * lengths, centres, labels)
+    for name, (loss, slope) in plain.items():
+        room = dict(rtol=2e-4, atol=2e-4 * (1 + np.abs(slope).max()), err_msg=name)
+        for other in (permuted, turned, longer):
+            np.testing.assert_allclose(other[name][0], loss, **room)
+        np.testing.assert_allclose(permuted[name][1], slope[:, order], **room)
+        np.testing.assert_allclose(turned[name][1], turn.T @ slope, **room)
+        np.testing.assert_allclose(longer[name][1], slope, **room)

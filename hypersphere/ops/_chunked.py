@@ -223,7 +223,7 @@ class ChunkedCosines:
 
     def _columns(self, labels: Array) -> Array:
         """Which columns are those of each example's class, (batch, centres)."""
-        return labels[:, None] * self.centres + jnp.arange(self.centres)
+        return labels[:, None] * self.centres + jnp.arange(self.centres)[None, :]
 
 
 class _Call:
@@ -261,9 +261,8 @@ class _Call:
             are elsewhere; these; and (features, columns) -> cosines, (batch, 1).
         """
         width = cosines.kernel.shape[1] // cosines.shards
-        inside = (
-            cosines._columns(labels) - width * jnp.arange(cosines.shards)[:, None, None]
-        )
+        first = width * jnp.arange(cosines.shards)[:, None, None]
+        inside = cosines._columns(labels)[None] - first
         is_here = (inside[..., :1] >= 0) & (inside[..., :1] < width)
         index = jnp.clip(inside, 0, width - 1)
         take = lambda shard, kernel, index: jnp.take(kernel, index, axis=1)  # noqa: E731

@@ -139,8 +139,9 @@ def _marks(optimizer: Any, state: Any, params: Any, columns: Any) -> Any:
     """A tree like the state, with `Columns` where it mirrors a parameter with such."""
 
     def mark(leaf: Any, chosen: Any, param: Any) -> Any:
-        is_mirror = jnp.shape(leaf) == jnp.shape(param)
-        return chosen if isinstance(chosen, Columns) and is_mirror else leaf
+        if _is_masked(leaf) or not isinstance(chosen, Columns):
+            return leaf
+        return chosen if jnp.shape(leaf) == jnp.shape(param) else leaf
 
     return optax.tree_map_params(
         optimizer, mark, state, columns, params, is_leaf=_is_masked

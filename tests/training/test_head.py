@@ -1,0 +1,69 @@
+"""The head in the training program: which levels go with what, and what they learn."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from hypersphere import training
+from hypersphere.training.settings._check import check
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def config_of(loss, **head):
+    config = training.TrainConfig()
+    config.loss = loss
+    for field, value in head.items():
+        setattr(config.head, field, value)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (config_of("softmax", centres=2), r"config\.head` has no effect.*linear head"),
+        (config_of("adacos", level="sampled"), "'sampled'` does not go with .*adacos"),
+        (config_of("sphereface2", level="chunked"), "needs the cosines to all classes"),
+        (config_of("magface", scale=8.0), "which .*magface'` needs"),
+        (config_of("arcface", scale=8.0), "no effect with `config.loss.scale=64.0`"),
+        (config_of("w_softmax", learn_scale=True), "needs a `config.head.scale`"),
+        (config_of("w_softmax", share=0.0), r"head\.share` must be in \(0, 1\]"),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_training(config, message):
+    with pytest.raises(ValueError, match=message):
+        check(config)
+
+
+def test_smoothed_labels_need_all_classes():
+    config = config_of({"name": "normface", "label_smoothing": 0.1}, level="chunked")
+    with pytest.raises(ValueError, match="goes without `config.loss.label_smoothing`"):
+        check(config)
+
+
+@pytest.mark.slow
+def test_levels_and_devices_change_no_loss_and_a_checkpoint_fits_them_all():
+    flag = "--xla_force_host_platform_device_count=4"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.on_head"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"},
+    )
+    assert not done.returncode, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    for name in ("chunked, divided", "resumed"):
+        assert found[name] == pytest.approx(found["full"], rel=1e-5), name
+    # 59 classes are 60 columns on 4 devices, where one is padding.
+    assert (found["columns"], found["loaded"], found["centres"]) == (60, 59, 59)
+    # 8 of each 15 classes: at most as many of the batch as there are examples.
+    assert 8 <= len(found["moved"]) <= 32
+    for first in (0, 15, 30, 45):
+        inside = [i for i in found["moved"] if first <= i < first + 15]
+        assert len(inside) == 8
