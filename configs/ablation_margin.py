@@ -5,7 +5,8 @@ each. Whether one of them does something for ten classes with four hundred.
 
 Recipe: the network and steps of `quickstart.py`. The published margins, all at scale
 16, which suits ten classes; GA-Softmax at 1.5 and the feature's own length. MagFace's
-lengths are 1 and 30 instead of 10 and 110. scale=small makes 600 steps.
+lengths are 1 and 30 instead of 10 and 110. Three losses on plain scores are beside
+them. scale=small makes 600 steps.
 
 Command:
     python train.py --config=configs/ablation_margin.py:loss=arcface \
@@ -38,6 +39,9 @@ LOSSES = {
     "adacos": recipes.AdaCos(),
     "madacos": recipes.MadaCos(),
     "ga_softmax": recipes.GASoftmax(margin=1.5),
+    "spherical_softmax": recipes.SphericalSoftmax(),
+    "taylor_softmax": recipes.TaylorSoftmax(),
+    "z_loss": recipes.ZLoss(),
 }
 
 
