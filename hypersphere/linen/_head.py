@@ -9,7 +9,7 @@ from flax import linen
 from jaxtyping import Array, Float
 
 from hypersphere import ops
-from hypersphere._centres import check_head, columns, padded
+from hypersphere._class_centres import check_head, columns, padded
 from hypersphere.linen._product import check_inputs
 
 

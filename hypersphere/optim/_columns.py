@@ -129,7 +129,18 @@ def put_columns(
         taken, what it was.
 
     Example:
-        See `take_columns`.
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from hypersphere import optim
+        >>> whole, new = jnp.zeros((1, 3)), jnp.array([[5.0]])
+        >>> columns = optim.Columns(index=jnp.array([2]))
+        >>> optimizer = optax.sgd(0.1)
+        >>> state, new_state = optimizer.init(whole), optimizer.init(new)
+        >>> _, params = optim.put_columns(
+        ...     optimizer, state, whole, new_state, new, columns
+        ... )
+        >>> print(params)
+        [[0. 0. 5.]]
     """
     marks = _marks(optimizer, state, params, columns)
     return _put(state, new_state, marks), _put(params, new_params, columns)
