@@ -11,17 +11,25 @@ and collectives are the compiler's, per device.
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from _measure import setting
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+
+from hypersphere import aot, losses, ops, optim
+
 LEVELS = ("full", "chunked", "sampled")
 
 
 def parsed() -> argparse.Namespace:
-    """The flags; before JAX starts, which must know the number of devices."""
+    """The flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,21 +44,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 
-
-if __name__ == "__main__":
-    OPTIONS = parsed()
-    if OPTIONS.devices > 1:
-        flag = f"--xla_force_host_platform_device_count={OPTIONS.devices}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from _measure import setting  # noqa: E402
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P  # noqa: E402
-
-from hypersphere import aot, losses, ops, optim  # noqa: E402
 
 OPTIMIZER = optax.sgd(0.1, momentum=0.9)
 
@@ -126,7 +119,7 @@ def row(level: str, classes: int, devices: list[Any], options: Any) -> Any:
     except aot.DoesNotFitError as error:
         return found | {"does_not_fit": str(error)}, None
     found["compile_seconds"] = round(time.perf_counter() - start, 1)
-    held = compiled.memory_analysis()
+    held: Any = compiled.memory_analysis()
     found["temporary_mb"] = round(held.temp_size_in_bytes / 1e6, 1)
     found["argument_mb"] = round(held.argument_size_in_bytes / 1e6, 1)
     cost = aot.cost(compiled)
@@ -170,8 +163,11 @@ def times(
     return {level: each[1:] for level, each in found.items()}
 
 
-def main(options: argparse.Namespace) -> None:
+def main() -> None:
     """Prints one row per level and number of classes."""
+    options = parsed()
+    if not options.target:
+        jax.config.update("jax_num_cpu_devices", options.devices)
     target = aot.parse_target(options.target) if options.target else None
     devices = target.devices() if target else jax.devices()[: options.devices]
     rows = []
@@ -197,4 +193,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(OPTIONS)
+    main()

@@ -1,7 +1,7 @@
 r"""Margin losses on handwritten digits with features in the plane.
 
-Claim: none of a paper's. Two numbers for each image leave a network little but the angle
-to tell ten classes apart, so that what a loss does to angles should show.
+Claim: none of a paper's. Two numbers for each image leave a network little but angles
+to tell ten classes by, so that what a loss does to angles should show.
 
 Recipe: that of `ablation_margin.py`, with two features. scale=small makes 600 steps.
 

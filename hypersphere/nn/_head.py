@@ -9,8 +9,8 @@ from flax.nnx.nn.linear import default_kernel_init
 from jaxtyping import Array, Float
 
 from hypersphere import ops
-from hypersphere._class_centres import check_head, columns, padded
 from hypersphere._checks import check_features
+from hypersphere._class_centres import check_head, columns, padded
 
 
 class AngularHead(nnx.Module):
