@@ -277,6 +277,7 @@ NOT_LAYERS = {
     "losses.sphereface2_bias",
     "losses.subcentre_outliers",
     "optim.Columns",
+    "optim.in_float32",
     "optim.put_columns",
     "optim.take_columns",
     "nn.directions",

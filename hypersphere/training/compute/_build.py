@@ -5,6 +5,7 @@ from typing import Any
 
 from flax import nnx
 
+from hypersphere import optim
 from hypersphere.training.compute._parts import Images, Parts, Whole, checked
 from hypersphere.training.settings._config import HeadConfig, TrainConfig
 
@@ -31,6 +32,8 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
     else:
         optimizer = config.optim.make(config.steps, nnx.eval_shape(make))
         schedule = schedule or config.optim.make_schedule(config.steps)
+    if config.head.dtype != "float32":
+        optimizer = optim.in_float32(optimizer, seed=config.seed)
     return Whole(
         make_model=make,
         loss=config.loss.make(images) if own.loss is None else own.loss,
