@@ -40,7 +40,7 @@ def margin_softmax(
 
     Args:
         who: The loss, for messages.
-        cos: (batch, classes).
+        cos: (batch, classes), or what makes them in chunks.
         labels: Indices, or shares of classes.
         answer: (cosines of right classes, in float32 or wider, **margins) -> their
             responses.
@@ -53,13 +53,7 @@ def margin_softmax(
     """
     check(who, cos, labels, scale=scale, label_smoothing=label_smoothing)
     if isinstance(cos, ops.ChunkedCosines):
-        if labels.ndim == 2 or label_smoothing or jnp.ndim(scale) == 1:
-            raise ValueError(
-                f"`{who}` needs one right class, no `label_smoothing` and no `scale` "
-                "per class where cosines come in chunks: these need all of them at "
-                "once. Make the head with `chunk=0`; in a config that is "
-                "`config.head.level='full'`."
-            )
+        _refuse_in_chunks(who, labels, label_smoothing, scale)
         index = labels[:, None]
         at_label = {n: _at(value, index, cos) for n, value in margins.items()}
         return chunked_softmax(
@@ -96,6 +90,16 @@ def margin_softmax(
     rest = cos if others is None else others(cos, own, **at_label)
     responses = jnp.where(right(labels, cos.shape[-1]), target, rest)
     return cross_entropy(scale, responses, labels)
+
+
+def _refuse_in_chunks(who: str, labels: Array, smoothing: float, scale: Any) -> None:
+    """Raises where a loss needs what only all cosines tell."""
+    if labels.ndim == 2 or smoothing or jnp.ndim(scale) == 1:
+        raise ValueError(
+            f"`{who}` needs one right class, no `label_smoothing` and no `scale` per "
+            "class where cosines come in chunks: these need all of them at once. Make "
+            "the head with `chunk=0`; in a config that is `config.head.level='full'`."
+        )
 
 
 def _respond(
