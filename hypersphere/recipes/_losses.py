@@ -191,6 +191,10 @@ class SphericalSoftmax(_OnScores):
 
     eps: float = number(1e-3, 0, ends="()")
 
+    def scores(self, outputs: Any) -> Any:
+        """How far from zero a score is, of either sign."""
+        return abs(outputs)
+
     def _loss(self, scores: Any, labels: Any) -> Any:
         return losses.spherical_softmax(scores, labels, eps=self.eps)
 
@@ -198,6 +202,10 @@ class SphericalSoftmax(_OnScores):
 @dataclasses.dataclass(kw_only=True)
 class TaylorSoftmax(_OnScores):
     """`losses.taylor_softmax`."""
+
+    def scores(self, outputs: Any) -> Any:
+        """How far from -1 a score is, where its class is the least probable."""
+        return abs(outputs + 1)
 
     def _loss(self, scores: Any, labels: Any) -> Any:
         return losses.taylor_softmax(scores, labels)

@@ -14,7 +14,6 @@ from hypersphere import data, nn
 from hypersphere._files import write_atomically
 from hypersphere._select import dotted
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
-from hypersphere.training.compute._build import class_scores
 from hypersphere.training.compute._parts import Images, MakeParts, Parts, made
 from hypersphere.training.compute._step import KEPT
 from hypersphere.training.run._load import load
@@ -110,7 +109,7 @@ def _program(model: Any, config: TrainConfig, images: Images, *, is_own: bool) -
             given = data.normalize(given, mean=config.data.mean, std=config.data.std)
         fresh = jax.tree.map(lambda leaf: leaf, state)  # a call may change variables
         answer = nnx.merge(graph, fresh)(given)
-        return answer if is_own else class_scores(answer)
+        return answer if is_own else config.loss.scores(answer)
 
     (batch,) = jax.export.symbolic_shape("batch")
     inputs = jax.ShapeDtypeStruct((batch, *images.image_shape), images.dtype)

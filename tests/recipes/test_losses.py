@@ -164,3 +164,15 @@ def test_what_a_loss_keeps_is_trained_and_saved(name, tmp_path):
     assert all(
         one != other for one, other in zip(jax.tree.leaves(own), before, strict=True)
     )
+
+
+def test_the_predicted_class_is_the_most_probable_one():
+    scores = np.array([[-3.0, 2.0, 0.5], [-1.5, -1.0, -0.5]], np.float32)
+    for name, predicted in (("softmax", [1, 2]), ("spherical_softmax", [0, 0])):
+        found = recipes.LOSSES[name]().scores(scores)
+        np.testing.assert_array_equal(np.argmax(found, -1), predicted)
+    loss = losses.taylor_softmax
+    each = [loss(jnp.asarray(scores), jnp.full(2, c, jnp.int32)) for c in range(3)]
+    best = np.argmin(np.stack(each), axis=0)
+    found = recipes.LOSSES["taylor_softmax"]().scores(scores)
+    np.testing.assert_array_equal(found[[0, 1], best], found.max(-1))

@@ -1,6 +1,7 @@
 """All parts of a run: its own, and for the rest what its config makes."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -39,18 +40,16 @@ def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:
         loss=config.loss.make(images) if own.loss is None else own.loss,
         optimizer=optimizer,
         schedule=schedule,
-        evaluate=own.evaluate or functools.partial(accuracy, images.num_classes),
+        evaluate=own.evaluate
+        or functools.partial(accuracy, images.num_classes, config.loss.scores),
     )
 
 
-def class_scores(outputs: Any) -> Any:
-    """What is largest for the predicted class: scores, or an angular head's cosines."""
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def accuracy(num_classes: int, outputs: Any, labels: Any) -> dict[str, Any]:
+def accuracy(
+    num_classes: int, scores_of: Callable[[Any], Any], outputs: Any, labels: Any
+) -> dict[str, Any]:
     """Which examples are named right; nothing where there are no scores of classes."""
-    scores = class_scores(outputs)
+    scores = scores_of(outputs)
     if not num_classes or getattr(scores, "shape", ()) != (len(labels), num_classes):
         return {}
     return {"accuracy": scores.argmax(-1) == labels}

@@ -142,6 +142,10 @@ class LossConfig(Recipe, abc.ABC):
             images: The `training.Images` that is trained on.
         """
 
+    def scores(self, outputs: Any) -> Any:
+        """What is largest for the predicted class, of what the model returned."""
+        return outputs[0] if isinstance(outputs, tuple) else outputs
+
 
 @dataclasses.dataclass(kw_only=True)
 class OptimConfig(Recipe, abc.ABC):
