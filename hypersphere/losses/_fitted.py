@@ -16,11 +16,14 @@ from hypersphere.losses._chunked import Cosines, need_all
 from hypersphere.losses._softmax import cross_entropy, right
 
 
+_LARGEST_SCALE = 1000.0
+
+
 class AdaCosState(NamedTuple):
     """What `adacos` knows of the step before.
 
     Args:
-        scale: Its scale, a scalar, at least 1 after the first step.
+        scale: Its scale, a scalar, in [1, 1000] after the first step.
 
     Example:
         >>> from hypersphere import losses
@@ -91,8 +94,9 @@ def adacos(
     References:
         Zhang et al., AdaCos, CVPR 2019, equations 12 to 14.
         https://arxiv.org/abs/1905.00292
-        Differs: the scale is at least 1; of few classes with wide angles it would
-        become negative.
+        Differs: the scale is at least 1 (of few classes with wide angles it would
+        become negative) and at most 1000: where wrong classes are as near as the right
+        one it would grow by a factor of up to 1.4 at every step, without end.
     """
     cos = need_all("adacos", cos)
     check("adacos", cos, labels, only_indices=True)
@@ -102,7 +106,7 @@ def adacos(
     mean = jax.nn.logsumexp(wrong) - math.log(len(cos))
     angles = ops.angle(jnp.sum(jnp.where(is_right, wide, 0), -1))
     scale = mean / jnp.cos(jnp.minimum(math.pi / 4, _lower_median(angles)))
-    scale = jnp.maximum(scale, 1)
+    scale = jnp.clip(scale, 1, _LARGEST_SCALE)
     loss = margin_softmax("adacos", cos, labels, lambda cos: cos, {}, scale=scale)
     return loss, AdaCosState(scale)
 

@@ -427,3 +427,18 @@ def test_gradients_are_finite_at_both_ends_with_a_large_scale(dtype):
 def test_what_makes_no_sense_is_told(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_scale_of_adacos_ends_where_wrong_classes_are_the_nearest():
+    cos = np.full((4, 5), 0.999, np.float32)
+    cos[:, 0] = 0.2
+
+    @jax.jit
+    def after(cos):
+        state, labels = losses.adacos_start(5), jnp.zeros(4, jnp.int32)
+        for _ in range(30):
+            loss, state = losses.adacos(cos, labels, state)
+        return loss, state.scale
+
+    loss, scale = after(cos)
+    assert scale == 1000 and np.isfinite(loss).all()

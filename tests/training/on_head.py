@@ -49,15 +49,14 @@ def main():
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        found["full"] = run(folder / "full", "full", 1, 4)
-        found["chunked, divided"] = run(folder / "chunked", "chunked", 4, 4)
+        found["divided"] = run(folder / "chunked", "chunked", 4, 4)
         run(folder / "resumed", "full", 4, 2)
         shape = training.load(folder / "resumed").model.head.kernel.shape
         found["columns"] = shape[1]
         found["resumed"] = run(folder / "resumed", "chunked", 1, 4)
         found["sampled"] = run(folder / "sampled", "sampled", 4, 1, share=0.2)
         after = training.load(folder / "sampled").model.head.class_centres
-        head = training.load(folder / "full").model.head
+        head = training.load(folder / "resumed").model.head
         found["loaded"] = head.kernel.shape[1]
         found["centres"] = np.asarray(after).shape[1]
         start = start_of(config_of("sampled", 4, 1, share=0.2))

@@ -58,8 +58,8 @@ def test_levels_and_devices_change_no_loss_and_a_checkpoint_fits_them_all():
     )
     assert not done.returncode, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    for name in ("chunked, divided", "resumed"):
-        assert found[name] == pytest.approx(found["full"], rel=1e-5), name
+    # All steps in chunks on 4 devices; two with all cosines on 4, two in chunks on one.
+    assert found["divided"] == pytest.approx(found["resumed"], rel=1e-5)
     # 59 classes are 60 columns on 4 devices, where one is padding.
     assert (found["columns"], found["loaded"], found["centres"]) == (60, 59, 59)
     # 8 of each 15 classes: at most as many of the batch as there are examples.
