@@ -15,7 +15,6 @@ from hypersphere.losses._centres import check, margin_softmax
 from hypersphere.losses._chunked import Cosines, need_all
 from hypersphere.losses._softmax import cross_entropy, right
 
-
 _LARGEST_SCALE = 1000.0
 
 

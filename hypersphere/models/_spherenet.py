@@ -38,7 +38,8 @@ class SphereNet(Network):
         image_size: Height and width of the images in pixels; one number if they are
             equal.
         width: What every number of filters is multiplied by, positive.
-        head: "linear" for class scores, "angular" for cosines and a feature norm.
+        head: "linear" for class scores, "angular" for cosines and a feature norm, or
+            what makes a head, called with (features, num_classes, kernel_init=, rngs=).
         feature_dim: Length of the features. By default 256 times the width, from a
             layer like the others; a number, such as 2 to look at them in the plane,
             makes a plain convolution of the feature layer, whose answers may be long.

@@ -115,8 +115,10 @@ class ChunkedCosines:
         """The cosine of each example to one class.
 
         Args:
-            labels: Index of the class, in [0, num_classes).
+            labels: Index of the class, in [0, num_classes). A negative one counts from
+                the end, one past it gives NaN.
         """
+        labels = self._counted(labels)
         _, columns, own = _Call(self, lambda *_: jnp.zeros(()))._own(self, labels)
         return own(self.features, columns)
 
@@ -154,7 +156,7 @@ class ChunkedCosines:
         """The cosine of each right class, and the log of the sum over the others.
 
         Args:
-            labels: Index of the right class, in [0, num_classes).
+            labels: Index of the right class, as for `of`.
             logits: (cosines of some classes, those of the right ones, arguments) ->
                 the logits of the first.
             arguments: A tree of numbers, or of arrays that broadcast against (batch,
@@ -164,7 +166,7 @@ class ChunkedCosines:
             The cosines, and the logarithm of the sum of `exp(logits)` over all classes
             that are not right.
         """
-        dtype = self.dtype
+        dtype, labels = self.dtype, self._counted(labels)
         arguments = jax.tree.map(lambda x: jnp.asarray(x, dtype), arguments)
         blank = jnp.zeros((len(self), self._size), dtype)
         pure, hoisted = jax.closure_convert(logits, blank, blank[:, :1], arguments)
@@ -221,6 +223,9 @@ class ChunkedCosines:
         axes = (0, 1, *(0 for _ in each))
         return jax.vmap(function, axes)(jnp.arange(self.shards), shards, *each)
 
+    def _counted(self, labels: Array) -> Array:
+        return jnp.where(labels < 0, labels + self.num_classes, labels)
+
     def _columns(self, labels: Array) -> Array:
         """Which columns are those of each example's class, (batch, centres)."""
         return labels[:, None] * self.centres + jnp.arange(self.centres)[None, :]
@@ -257,20 +262,25 @@ class _Call:
         """The right classes' columns, shard by shard, and what makes cosines of them.
 
         Returns:
-            Which columns of each shard, (shards, batch, centres), some for classes that
-            are elsewhere; these; and (features, columns) -> cosines, (batch, 1).
+            Which columns of each shard, (shards, batch, centres), one past the end for
+            classes that are elsewhere; these; and (features, columns) -> cosines,
+            (batch, 1).
         """
         width = cosines.kernel.shape[1] // cosines.shards
         first = width * jnp.arange(cosines.shards)[:, None, None]
         inside = cosines._columns(labels)[None] - first
         is_here = (inside[..., :1] >= 0) & (inside[..., :1] < width)
-        index = jnp.clip(inside, 0, width - 1)
-        take = lambda shard, kernel, index: jnp.take(kernel, index, axis=1)  # noqa: E731
-        columns = cosines._over_shards(take, index)
+        index = jnp.where(is_here, inside, width)  # past the end
+        take = lambda shard, kernel, index: jnp.take(  # noqa: E731
+            kernel, index, axis=1, mode="clip"
+        )
+        columns = cosines._over_shards(take, index).astype(cosines.dtype)
 
         def own(features: Array, columns: Array) -> Array:
             each = jax.vmap(cosines._at, (None, 0))(features, columns)
-            return jnp.sum(jnp.where(is_here, each, 0), axis=0)
+            is_class = (labels >= 0) & (labels < cosines.num_classes)
+            found = jnp.sum(jnp.where(is_here, each, 0), axis=0)
+            return jnp.where(is_class[:, None], found, jnp.nan)
 
         return index, columns, own
 
@@ -332,9 +342,15 @@ class _Call:
         index, columns, make_own = self._own(cosines, labels)
         _, back = jax.vjp(make_own, features, columns)
         more_features, of_columns = back(of_own + more_own)
-        slope = jax.vmap(lambda slope, i, more: slope.at[:, i].add(more))(
-            slope, index, of_columns
-        )
+        # Examples of one class are summed up first: half precision would lose them.
+        is_same = (labels[:, None] == labels[None, :]).astype(of_columns.dtype)
+        of_columns = jnp.einsum("ab,sdbk->sdak", is_same, of_columns)
+
+        def put(slope: Array, i: Array, more: Array) -> Array:
+            found = jnp.take(slope, i, axis=1, mode="clip") + more
+            return slope.at[:, i].set(found.astype(slope.dtype), mode="drop")
+
+        slope = jax.vmap(put)(slope, index, of_columns)
         of_kernel = jnp.moveaxis(slope, 0, 1).reshape(kernel.shape)
         return of_features + more_features, of_kernel, None, of_given
 

@@ -55,8 +55,10 @@ def sample_classes(
         raise ValueError(
             "`sample_classes` needs a `share` in (0, 1] and in each shard as many "
             f"classes as are chosen of it, {count}, got `share={share!r}` and "
-            f"{num_classes} classes on {shards} shards, the last one with {last}. Take "
-            "a smaller share, fewer shards, or all classes."
+            f"{num_classes} classes on {shards} shards, the last one with "
+            f"{max(last, 0)}; a batch of {len(labels)} may need as many. Take a "
+            "smaller share or batch, fewer shards (`config.mesh.model`), or all "
+            "classes."
         )
     labels = labels.astype(jnp.int32)
 

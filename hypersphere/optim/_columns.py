@@ -76,7 +76,9 @@ def take_columns(
     columns that are chosen late.
 
     Args:
-        optimizer: Any transformation of Optax.
+        optimizer: A transformation of Optax that keeps arrays of a parameter's shape,
+            or numbers: not Adafactor, whose are sums of rows and columns. What it
+            measures of a whole parameter, as LAMB does, it measures of the columns.
         state: Of it.
         params: Any tree.
         columns: A tree like `params`, with `Columns` for the parameters of which some

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
+_ROUNDING = 0x726F756E  # so that no other draw of the same seed is the same
+
 
 class InFloat32State(NamedTuple):
     """How many updates there have been, and what the optimizer remembers."""
@@ -64,7 +66,8 @@ def in_float32(
             )
         wide = jax.tree.map(_wide, params)
         steps, inner = optimizer.update(jax.tree.map(_wide, updates), state.inner, wide)
-        key = jax.random.fold_in(jax.random.key(seed), state.count)
+        own = jax.random.fold_in(jax.random.key(seed), _ROUNDING)
+        key = jax.random.fold_in(own, state.count)
         leaves, structure = jax.tree.flatten(steps)
         keys = structure.unflatten(jax.random.split(key, len(leaves)))
         rounded = jax.tree.map(_rounded, steps, params, keys)

@@ -156,6 +156,7 @@ class SphereFaceR(Scaled):
         detach_margin: Whether the gradient is that of the plain cosine; not for `v2`.
     """
 
+    takes_scale: ClassVar[bool] = False
     scale: float = number(30.0, 0, ends="()")
     version: str = option("v1", ("v0", "v1", "v2"))
     margin: float = number(1.5, 1)
@@ -199,6 +200,7 @@ class MadaCos(LossConfig):
     """
 
     levels: ClassVar[tuple[str, ...]] = ("full",)
+    takes_scale: ClassVar[bool] = False
     share: float = number(0.02, 0, 1, "()")
     least_scale: float = number(32.0, 0, ends="()")
 

@@ -123,6 +123,7 @@ class AdaCos(LossConfig):
     """`losses.adacos`, with the scale that it has found; nothing is to be chosen."""
 
     levels: ClassVar[tuple[str, ...]] = ("full",)
+    takes_scale: ClassVar[bool] = False
 
     def make(self, images: Any) -> nnx.Module:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
@@ -149,6 +150,7 @@ class SphereFace2(LossConfig):
     """
 
     levels: ClassVar[tuple[str, ...]] = ("full",)
+    takes_scale: ClassVar[bool] = False
     margin_type: str = option("C", ("C", "A", "M"))
     margin: float = number(0.4, 0)
     scale: float = number(40.0, 0, ends="()")

@@ -165,3 +165,10 @@ def test_shapes_that_do_not_fit_are_named(draw):
             centres=2,
             shards=3,
         )
+
+
+def test_a_label_that_is_no_class_gives_nan_and_a_negative_one_counts(cos):
+    find = jax.jit(lambda cos, labels: losses.normface(cos, labels))
+    bad, last, good = (find(cos, np.full(6, label, np.int32)) for label in (4, -1, 3))
+    assert np.isnan(bad).all()
+    np.testing.assert_allclose(last, good, rtol=1e-6)

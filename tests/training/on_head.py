@@ -27,7 +27,9 @@ def config_of(level, model, steps, **head):
     config.loss.scale = 4.0
     config.optim.ema = 0.5
     config.mesh.model, config.mesh.data = model, -1
-    config.head.level, config.head.chunk = level, 5
+    config.head.level = level
+    if level != "full":
+        config.head.chunk = 5
     for field, value in head.items():
         setattr(config.head, field, value)
     return config

@@ -30,6 +30,8 @@ def config_of(loss, **head):
         (config_of("sphereface2", level="chunked"), "needs the cosines to all classes"),
         (config_of("magface", scale=8.0), "which .*magface'` needs"),
         (config_of("arcface", scale=8.0), "no effect with `config.loss.scale=64.0`"),
+        (config_of("madacos", scale=8.0), "no effect with .*madacos.*of its own"),
+        (config_of("arcface", share=0.5), "no effect with `config.head.level='full'`"),
         (config_of("w_softmax", learn_scale=True), "needs a `config.head.scale`"),
         (config_of("w_softmax", share=0.0), r"head\.share` must be in \(0, 1\]"),
     ],

@@ -368,7 +368,9 @@ class Checkpoints:
             there = seal["prints"][name], kinds[name]
             if (int(prints[name]), _leaves.kind(leaf)) != there:
                 return f"the bits of {name} are not those that were saved"
-        return jax.tree.map(_leaves.padded, leaves, here), seal["meta"]
+        for name, kept in padded.items():
+            leaves[name] = _leaves.padded(name, leaves[name], here[name], kept)
+        return leaves, seal["meta"]
 
     def _refuse_read_only(self, method: str) -> None:
         if self._read_only:

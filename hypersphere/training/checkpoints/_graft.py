@@ -55,7 +55,9 @@ def graft(
                 f"{leaf.shape}, got {there}. Add {dotted(path)!r} to "
                 "`config.init_fresh` to start it afresh."
             )
-        whole = np.array(other)  # a copy: the step will overwrite what it is given
+        whole = np.array(
+            other, leaf.dtype
+        )  # a copy: the step will overwrite what it is given
         return jax.make_array_from_callback(
             leaf.shape, leaf.sharding, lambda index: whole[index]
         )

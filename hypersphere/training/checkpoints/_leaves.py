@@ -66,10 +66,22 @@ def as_there(leaf: jax.ShapeDtypeStruct, there: str, kept: int) -> Any:
     return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=whole)
 
 
-def padded(array: jax.Array, template: jax.ShapeDtypeStruct) -> jax.Array:
-    """An array with as much padding, zeros, on its last axis as its template."""
+def padded(
+    name: str, array: jax.Array, template: jax.ShapeDtypeStruct, kept: int
+) -> jax.Array:
+    """An array with as much padding, zeros, on its last axis as its template.
+
+    Raises:
+        ValueError: If what would be cut off is no padding.
+    """
     if array.shape == template.shape:
         return array
+    if jnp.any(array[..., kept:]):
+        raise ValueError(
+            f"The checkpoint's {name} has more than {kept} columns that are no "
+            "padding: it holds other classes, or more centres of each. Choose another "
+            "--workdir."
+        )
     size, last = template.shape[-1], array.shape[-1]
 
     def fit(x: jax.Array) -> jax.Array:

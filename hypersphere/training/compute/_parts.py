@@ -79,7 +79,8 @@ class Parts:
             `accuracy` decides which checkpoint is the best; without, the loss does.
             The last batch of an evaluation may be filled up with examples that do not
             count; a number that couples the examples of a batch sees them, unless
-            `config.eval_batch_size` divides their number.
+            `config.eval_batch_size` divides their number. In training it is called
+            only where `config.head.level` is `full`.
 
     Example:
         >>> import optax

@@ -47,7 +47,7 @@ def penalty(model: nnx.Module, config: OptimConfig) -> jax.Array:
 
     Args:
         model: The network, whose `nn.directions` are held apart. Every parameter of
-            plain layers, the head and batch normalizations counts for L2.
+            plain layers, batch normalizations and the head but its scale counts for L2.
         config: Its `orthogonality` and `l2` are the weights, dimensionless.
 
     Returns:
@@ -70,6 +70,10 @@ def penalty(model: nnx.Module, config: OptimConfig) -> jax.Array:
             apart = regularizers.orthogonality(kernel[...])
             total += config.orthogonality * apart
     if config.l2:
-        for leaf in jax.tree.leaves([nnx.state(m, nnx.Param) for m in others]):
+        kept = [
+            m.kernel[...] if isinstance(m, nn.AngularHead) else nnx.state(m, nnx.Param)
+            for m in others
+        ]
+        for leaf in jax.tree.leaves(kept):
             total += config.l2 * jnp.sum(jnp.square(leaf))
     return total

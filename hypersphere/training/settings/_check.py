@@ -111,6 +111,31 @@ def _check_head(config: TrainConfig) -> None:
             "`config.loss.label_smoothing` and `config.loss.floor`, which spread over "
             "all classes. Use 'full', or leave them at 0."
         )
+    if head.level != "sampled" and head.share != HeadConfig().share:
+        raise ValueError(
+            f"`config.head.share={head.share!r}` has no effect with "
+            f"`config.head.level={head.level!r}`. Use 'sampled', or leave it."
+        )
+    if head.level == "full" and head.chunk != HeadConfig().chunk:
+        raise ValueError(
+            f"`config.head.chunk={head.chunk!r}` has no effect with "
+            "`config.head.level='full'`. Use 'chunked', or leave it."
+        )
+    if head.dtype != "float32" and config.optim.ema:
+        raise ValueError(
+            f"`config.head.dtype={head.dtype!r}` does not go with `config.optim.ema`: "
+            "an average in half precision would stand still. Leave one at its default."
+        )
+    if head.scale and not loss.takes_scale:
+        raise ValueError(
+            f"`config.head.scale={head.scale!r}` has no effect with `{name}`, which "
+            "has or finds a scale of its own. Leave it at 0."
+        )
+    if head.scale and getattr(loss, "stop_norm_gradient", False):
+        raise ValueError(
+            "`config.loss.stop_norm_gradient=True` is for the features' lengths, whose "
+            f"place `config.head.scale={head.scale!r}` takes. Choose one."
+        )
     if head.scale and loss.needs_lengths:
         raise ValueError(
             f"`config.head.scale={head.scale!r}` takes the place of the features' "

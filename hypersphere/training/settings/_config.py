@@ -127,12 +127,14 @@ class LossConfig(Recipe, abc.ABC):
         head: What the network ends with: `linear` scores, or an `angular` head.
         levels: Of `HeadConfig.level`, those that it can do with.
         needs_lengths: Whether it needs the features' own lengths.
+        takes_scale: Whether a scale of the head may take the place of these.
     """
 
     path: ClassVar[str] = "loss"
     head: ClassVar[str] = "angular"
     levels: ClassVar[tuple[str, ...]] = LEVELS
     needs_lengths: ClassVar[bool] = False
+    takes_scale: ClassVar[bool] = True
 
     @abc.abstractmethod
     def make(self, images: Any) -> Any:
