@@ -436,9 +436,9 @@ def test_the_scale_of_adacos_ends_where_wrong_classes_are_the_nearest():
     @jax.jit
     def after(cos):
         state, labels = losses.adacos_start(5), jnp.zeros(4, jnp.int32)
-        for _ in range(30):
-            loss, state = losses.adacos(cos, labels, state)
-        return loss, state.scale
+        again = lambda i, state: losses.adacos(cos, labels, state)[1]  # noqa: E731
+        state = jax.lax.fori_loop(0, 30, again, jax.tree.map(jnp.float32, state))
+        return losses.adacos(cos, labels, state)[0], state.scale
 
     loss, scale = after(cos)
     assert scale == 1000 and np.isfinite(loss).all()
