@@ -105,7 +105,7 @@ def test_a_config_without_the_newer_fields_is_a_spherenet():
     "fields",
     [
         dict(name="decoupled_resnet", width=1 / 32, magnitude="tanh"),
-        dict(name="vgg", depth=11, dropout=0.5, remat=True),
+        dict(name="vgg", depth=11, width=1 / 32, dropout=0.5),
     ],
     ids=lambda fields: fields["name"],
 )
