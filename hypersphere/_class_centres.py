@@ -21,6 +21,7 @@ def check_head(
     eps: float,
     initial_length: float | None,
     scale: float | None,
+    learn_scale: bool,
 ) -> None:
     """Raises where a number of a head is out of its range."""
     check_positive(who, eps=eps)
@@ -31,6 +32,10 @@ def check_head(
         )
     optional = {"initial_length": initial_length, "scale": scale}
     check_positive(who, **{k: v for k, v in optional.items() if v is not None})
+    if learn_scale and scale is None:
+        raise ValueError(
+            f"`{who}` needs a `scale` to begin with for `learn_scale=True`, got None."
+        )
 
 
 def columns(num_classes: int, centres: int, shards: int) -> int:

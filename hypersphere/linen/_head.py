@@ -16,27 +16,19 @@ from hypersphere.linen._product import check_inputs
 class AngularHead(linen.Module):
     """The last layer before an angular loss: cosines to class centres, and a norm.
 
-    The twin of `nn.AngularHead`.
+    The twin of `nn.AngularHead`, which says more of each argument.
 
     Args:
         num_classes: Number of classes.
-        centres: Centres per class, of which the nearest counts; more than one for sets
-            with wrong labels, see `losses.subcentre_outliers`.
-        chunk: Classes that are looked at together; 0 for all. With a chunk, cosines are
-            `ops.ChunkedCosines`: memory does not grow with the classes but for the
-            centres themselves and their gradient. See `losses` for those that can.
-        shards: Over how many devices the kernel's columns are divided. Columns are
-            added until these divide them; they are no classes, and get no gradient.
+        centres: Centres per class, of which the nearest counts.
+        chunk: Classes that are looked at together; 0 for all.
+        shards: Over how many devices the kernel's columns are divided.
         scale: What is returned in place of the input's length; None for the length.
-        learn_scale: Whether the scale is learned: `exp(log_scale)`.
-        initial_length: Of the centres; None leaves it to `kernel_init`. The longer they
-            are the slower they turn: a step of gradient descent turns a centre by an
-            angle that falls with the square of its length, one of Adam with its length.
+        learn_scale: Whether the scale is learned.
+        initial_length: Of the centres; None leaves it to `kernel_init`.
         eps: The smallest length that counts, in the units of the input; positive.
-        kernel_init: How class centres start; only their directions matter, but for what
-            `initial_length` says.
-        param_dtype: The dtype of the class centres; half of one halves their memory,
-            and is computed with in float32.
+        kernel_init: How class centres start.
+        param_dtype: The dtype of the class centres.
 
     Raises:
         ValueError: If a number is out of its range, the scale is to be learned and is
@@ -81,12 +73,8 @@ class AngularHead(linen.Module):
             eps=self.eps,
             initial_length=self.initial_length,
             scale=self.scale,
+            learn_scale=self.learn_scale,
         )
-        if self.learn_scale and self.scale is None:
-            raise ValueError(
-                "`AngularHead` needs a `scale` to begin with for `learn_scale=True`, "
-                "got None."
-            )
         super().__post_init__()
 
     @linen.compact

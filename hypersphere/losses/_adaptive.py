@@ -4,7 +4,7 @@ State in, state out, as Optax does.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,10 @@ from hypersphere.losses._centres import (
     check_angle,
     check_at_least,
     margin_softmax,
+    right_cosines,
 )
 from hypersphere.losses._chunked import Cosines
-from hypersphere.losses._softmax import one_column, right
+from hypersphere.losses._softmax import one_column
 
 Norms = Float[Array, " batch"] | Float[Array, "batch 1"]
 
@@ -108,23 +109,21 @@ def adaface(
     relative = (norms - state.mean) / (state.deviation + eps)
     z = jnp.clip(concentration * relative, -1, 1)
 
-    def inside(cos: Any) -> Any:
+    def inside(cos: Array) -> Array:
         return jnp.clip(cos.astype(norms.dtype), eps - 1, 1 - eps)
 
     def answer(cos: Array, margin: PerClass, z: Array) -> Array:
-        cos = inside(cos)  # twice changes nothing
-        theta = jnp.clip(ops.angle(cos) - margin * z, eps, math.pi - eps)
+        theta = jnp.clip(ops.angle(inside(cos)) - margin * z, eps, math.pi - eps)
         return jnp.cos(theta) - margin * (1 + z)
 
-    is_chunked = isinstance(cos, ops.ChunkedCosines)
     loss = margin_softmax(
         "adaface",
-        cos if is_chunked else inside(cos),
+        cos,
         labels,
         answer,
         {"margin": margin, "z": z},
         scale=scale,
-        others=(lambda cos, own, **_: inside(cos)) if is_chunked else None,
+        others=lambda cos, own, margin, z: inside(cos),
     )
     return loss, state
 
@@ -264,12 +263,7 @@ def curricularface(
     """
     check_angle("curricularface", margin=margin)
     check("curricularface", cos, labels, scale=scale, only_indices=True)
-    if isinstance(cos, ops.ChunkedCosines):
-        own = cos.of(labels)
-    else:
-        wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
-        is_right = right(labels, cos.shape[-1])
-        own = jnp.sum(jnp.where(is_right, wide, 0), -1, keepdims=True)
+    own = right_cosines(cos, labels)
     mean = (1 - momentum) * jax.lax.stop_gradient(jnp.mean(own))
     state = CurricularFaceState(mean + momentum * state.mean)
 

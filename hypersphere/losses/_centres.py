@@ -152,6 +152,15 @@ def smoothed(labels: Array, classes: int, share: float, dtype: Any) -> Array:
     return (1 - share) * shares.astype(dtype) + share / classes
 
 
+def right_cosines(cos: Cosines, labels: Array) -> Array:
+    """The cosines of the right classes, (batch, 1), in float32 or wider."""
+    if isinstance(cos, ops.ChunkedCosines):
+        return cos.of(labels)
+    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    is_right = right(labels, cos.shape[-1])
+    return jnp.sum(jnp.where(is_right, wide, 0), axis=-1, keepdims=True)
+
+
 def weighted_mean(
     loss: Float[Array, " batch"], weights: Float[Array, " batch"]
 ) -> Float[Array, ""]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
-from hypersphere.losses._centres import check, margin_softmax
+from hypersphere.losses._centres import check, margin_softmax, right_cosines
 from hypersphere.losses._chunked import Cosines, need_all
 from hypersphere.losses._softmax import cross_entropy, right
 
@@ -103,7 +103,7 @@ def adacos(
     is_right = right(labels, cos.shape[-1])
     wrong = jnp.where(is_right, -jnp.inf, state.scale * wide)
     mean = jax.nn.logsumexp(wrong) - math.log(len(cos))
-    angles = ops.angle(jnp.sum(jnp.where(is_right, wide, 0), -1))
+    angles = ops.angle(right_cosines(wide, labels)[:, 0])
     scale = mean / jnp.cos(jnp.minimum(math.pi / 4, _lower_median(angles)))
     scale = jnp.clip(scale, 1, _LARGEST_SCALE)
     loss = margin_softmax("adacos", cos, labels, lambda cos: cos, {}, scale=scale)
@@ -158,7 +158,7 @@ def madacos(
         raise ValueError(f"`madacos` needs `0 < share < 1`, got `share={share!r}`.")
     wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
     is_right = right(labels, cos.shape[-1])
-    own = jnp.sum(jnp.where(is_right, wide, 0), -1)
+    own = right_cosines(wide, labels)[:, 0]
     median = _lower_median(own)
     others = max((classes or cos.shape[-1]) - 1, 1)
     odds = math.log(others * (1 - share) / share)

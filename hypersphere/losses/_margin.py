@@ -6,8 +6,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from hypersphere import ops
-from hypersphere.losses._chunked import Cosines, chunked_softmax
-from hypersphere.losses._softmax import cross_entropy, length, right
+from hypersphere.losses._chunked import Cosines
+from hypersphere.losses._softmax import length, softmax_of
 
 
 def ga_softmax(
@@ -94,12 +94,7 @@ def ga_softmax(
         beyond = ops.margin_response(cos, margin=margin, similarity=similarity)
         return response + margin_weight * (beyond - response)
 
-    if isinstance(cos, ops.ChunkedCosines):
-        others = lambda cos, own: similarity(cos)  # noqa: E731
-        return chunked_softmax(cos, labels, answer, others, {}, scale=norm)
-    is_right = right(labels, cos.shape[-1])
-    responses = jnp.where(is_right, answer(cos), similarity(cos))
-    return cross_entropy(norm, responses, labels)
+    return softmax_of(norm, cos, labels, similarity, answer)
 
 
 def a_softmax(

@@ -114,10 +114,34 @@ def w_softmax(
         scale=scale,
         stop_gradient=stop_norm_gradient,
     )
+    return softmax_of(norm, cos, labels, similarity)
+
+
+def softmax_of(
+    scale: Array,
+    cos: Cosines,
+    labels: Array,
+    similarity: Callable[..., Array],
+    answer: Callable[..., Array] | None = None,
+) -> Array:
+    """Cross entropy of `scale` times a function of cosines.
+
+    Args:
+        scale: A number, or (batch, 1).
+        cos: (batch, classes), or what makes them in chunks.
+        labels: Indices.
+        similarity: The function.
+        answer: Another one for right classes; None for the same.
+    """
     if isinstance(cos, ops.ChunkedCosines):
         others = lambda cos, own: similarity(cos)  # noqa: E731
-        return chunked_softmax(cos, labels, similarity, others, {}, scale=norm)
-    return cross_entropy(norm, similarity(cos), labels)
+        return chunked_softmax(
+            cos, labels, answer or similarity, others, {}, scale=scale
+        )
+    responses = similarity(cos)
+    if answer is not None:
+        responses = jnp.where(right(labels, cos.shape[-1]), answer(cos), responses)
+    return cross_entropy(scale, responses, labels)
 
 
 def cross_entropy(scale: ArrayLike, response: Array, labels: Array) -> Array:
@@ -164,6 +188,11 @@ def length(
 ) -> Array:
     """What responses are multiplied by: lengths (batch, 1), or a scale instead."""
     is_bad = isinstance(scale, int | float) and not 0 < scale < float("inf")
+    if scale is not None and stop_gradient:
+        raise ValueError(
+            f"`{who}` needs lengths for `stop_norm_gradient=True`, got a `scale`, "
+            "which is no length. Leave one out."
+        )
     if (feature_norm is None) == (scale is None) or is_bad:
         got = "no `feature_norm`" if feature_norm is None else "a `feature_norm`"
         raise ValueError(

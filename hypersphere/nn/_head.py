@@ -28,9 +28,10 @@ class AngularHead(nnx.Module):
             added until these divide them; they are no classes, and get no gradient.
         scale: What is returned in place of the input's length; None for the length.
         learn_scale: Whether the scale is learned: `exp(log_scale)`.
-        initial_length: Of the centres; None leaves it to `kernel_init`. The longer they
-            are the slower they turn: a step of gradient descent turns a centre by an
-            angle that falls with the square of its length, one of Adam with its length.
+        initial_length: Of the centres, well above `eps`; None leaves it to
+            `kernel_init`. The longer they are the slower they turn: a step of gradient
+            descent turns a centre by an angle that falls with the square of its length,
+            one of Adam with its length.
         eps: The smallest length that counts, in the units of the input; positive.
         kernel_init: How class centres start; only their directions matter, but for what
             `initial_length` says.
@@ -87,12 +88,8 @@ class AngularHead(nnx.Module):
             eps=eps,
             initial_length=initial_length,
             scale=scale,
+            learn_scale=learn_scale,
         )
-        if learn_scale and scale is None:
-            raise ValueError(
-                "`AngularHead` needs a `scale` to begin with for `learn_scale=True`, "
-                "got None."
-            )
         init = padded(kernel_init, num_classes * centres, initial_length)
         shape = (in_features, columns(num_classes, centres, shards))
         self.kernel = nnx.Param(init(rngs.params(), shape, param_dtype))

@@ -66,14 +66,11 @@ def sample_classes(
         present = jnp.minimum(num_classes - shard * size, size)
         inside = labels - shard * size
         is_here = (inside >= 0) & (inside < size)
-        right = jnp.unique(
-            jnp.where(is_here, inside, size), size=min(len(labels), size),
-            fill_value=size,
-        )  # fmt: skip
-        chosen = _chosen(key, right, present, count)
-        return shard * size + chosen, jnp.where(
-            is_here, shard * count + jnp.searchsorted(right, inside), 0
-        )
+        here, most = jnp.where(is_here, inside, size), min(len(labels), size)
+        right = jnp.unique(here, size=most, fill_value=size)
+        places = shard * count + jnp.searchsorted(right, inside)
+        chosen = shard * size + _chosen(key, right, present, count)
+        return chosen, jnp.where(is_here, places, 0)
 
     every = jnp.arange(shards, dtype=jnp.int32)
     classes, places = jax.vmap(of_shard)(every, jax.random.split(key, shards))

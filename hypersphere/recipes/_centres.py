@@ -6,8 +6,14 @@ import math
 from typing import Any, ClassVar
 
 from hypersphere import losses, ops
-from hypersphere.recipes._scaled import Loss, Ramped, Scaled
-from hypersphere.training.settings import LossConfig, number, option, radians
+from hypersphere.recipes._scaled import Loss, Ramped, Scaled, refuse_shares
+from hypersphere.training.settings import (
+    HeadConfig,
+    LossConfig,
+    number,
+    option,
+    radians,
+)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -19,6 +25,11 @@ class NormFace(Scaled):
     """
 
     label_smoothing: float = number(0.0, 0, 1, "[)")
+
+    def check_head(self, head: HeadConfig) -> None:
+        """Raises where smoothed labels would need all classes, and there are not."""
+        super().check_head(head)
+        refuse_shares(head, label_smoothing=self.label_smoothing)
 
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
@@ -38,10 +49,9 @@ class NormFace(Scaled):
 
 @dataclasses.dataclass(kw_only=True)
 class _Margin(NormFace, Ramped, abc.ABC):
-    """What losses with one margin share."""
+    """What losses with margins share, which may come by a ramp."""
 
-    margin: float = 0.0
-    none: ClassVar[float] = 0.0  # the margin that is none
+    margins: ClassVar[dict[str, float]] = {"margin": 0.0}  # field -> where it is none
 
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
@@ -50,10 +60,13 @@ class _Margin(NormFace, Ramped, abc.ABC):
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
             cos, norm = outputs
-            margin = self.none + (self.margin - self.none) * share(step)
+            margins = {
+                field: none + (getattr(self, field) - none) * share(step)
+                for field, none in self.margins.items()
+            }
             smoothing, scale = self.label_smoothing, self.factor(norm)
             return self._loss(
-                cos, labels, margin=margin, label_smoothing=smoothing, scale=scale
+                cos, labels, **margins, label_smoothing=smoothing, scale=scale
             )
 
         return loss
@@ -95,8 +108,8 @@ class ArcFace(_Margin):
 
 
 @dataclasses.dataclass(kw_only=True)
-class CombinedMargin(NormFace):
-    """`losses.combined_margin`.
+class CombinedMargin(_Margin):
+    """`losses.combined_margin`; its margins may come by a ramp, as `Ramped` says.
 
     Args:
         times: What the right class's angle is multiplied by, at least 1.
@@ -106,6 +119,7 @@ class CombinedMargin(NormFace):
         detach_margin: Whether the gradient is that of the plain cosine.
     """
 
+    margins: ClassVar[dict[str, float]] = {"times": 1.0, "angular": 0.0, "cosine": 0.0}
     scale: float = number(64.0, 0)
     times: float = number(1.0, 1)
     angular: float = radians(0.3)
@@ -114,16 +128,8 @@ class CombinedMargin(NormFace):
     detach_margin: bool = False
 
     def _loss(self, cos: Any, labels: Any, **given: Any) -> Any:
-        return losses.combined_margin(
-            cos,
-            labels,
-            times=self.times,
-            angular=self.angular,
-            cosine=self.cosine,
-            past_pi=self.past_pi,
-            detach_margin=self.detach_margin,
-            **given,
-        )
+        given |= {"past_pi": self.past_pi, "detach_margin": self.detach_margin}
+        return losses.combined_margin(cos, labels, **given)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -135,7 +141,7 @@ class SphereFace(_Margin):
         detach_margin: Whether the gradient is that of the plain cosine.
     """
 
-    none: ClassVar[float] = 1.0
+    margins: ClassVar[dict[str, float]] = {"margin": 1.0}
     scale: float = number(30.0, 0)
     margin: float = number(1.7, 1)
     detach_margin: bool = False
@@ -227,7 +233,7 @@ class MagFace(Scaled):
         past_pi: What comes past pi: `continuous`, `clip`, `pml` or `plain`.
     """
 
-    needs_lengths: ClassVar[bool] = True
+    takes_scale: ClassVar[bool] = False
     scale: float = number(64.0, 0)
     norms: tuple[float, ...] = (10.0, 110.0)
     margins: tuple[float, ...] = (0.45, 0.8)

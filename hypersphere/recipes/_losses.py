@@ -9,9 +9,9 @@ import optax
 
 from hypersphere import losses, ops
 from hypersphere.recipes._centres import CENTRES
-from hypersphere.recipes._scaled import Loss, Ramped
+from hypersphere.recipes._scaled import Loss, Ramped, refuse_shares
 from hypersphere.recipes._stateful import STATEFUL
-from hypersphere.training.settings import LossConfig, choose, number, option
+from hypersphere.training.settings import HeadConfig, LossConfig, choose, number, option
 
 SIMILARITIES: dict[str, Callable[[float], ops.Similarity]] = {
     "cosine": lambda k: ops.Cosine(),
@@ -32,6 +32,11 @@ class _Smoothed(LossConfig):
 
     label_smoothing: float = number(0.0, 0, 1, "[)")
     floor: float = number(0.0, 0)
+
+    def check_head(self, head: HeadConfig) -> None:
+        """Raises where the target would need all classes, and there are not."""
+        super().check_head(head)
+        refuse_shares(head, label_smoothing=self.label_smoothing, floor=self.floor)
 
     def _softmax(self, scores: Any, labels: Any) -> Any:
         smoothing, floor = self.label_smoothing, self.floor
@@ -104,6 +109,7 @@ class ASoftmax(Ramped):
 
     def check(self) -> None:
         """Raises where two fields say the same in two ways."""
+        super().check()
         if self.anneal and (self.ramp_begin or self.ramp_end):
             raise ValueError(
                 "`config.loss.anneal=True` and `config.loss.ramp_end` both blend the "
@@ -113,6 +119,16 @@ class ASoftmax(Ramped):
             raise ValueError(
                 "`config.loss.stop_norm_gradient=True` has no effect with "
                 f"`config.loss.scale={self.scale!r}`. Choose one."
+            )
+
+    def check_head(self, head: HeadConfig) -> None:
+        """Raises where there are two scales, or none of the features' lengths."""
+        super().check_head(head)
+        if head.scale and (self.scale or self.stop_norm_gradient):
+            raise ValueError(
+                f"`config.head.scale={head.scale!r}` takes the place of the features' "
+                "lengths, and goes without `config.loss.scale` and "
+                "`config.loss.stop_norm_gradient`. Choose one."
             )
 
     def make(self, images: Any) -> Loss:

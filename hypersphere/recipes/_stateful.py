@@ -58,7 +58,7 @@ class AdaFace(Scaled):
         momentum: Share of the statistics that a step keeps, in [0, 1].
     """
 
-    needs_lengths: ClassVar[bool] = True
+    takes_scale: ClassVar[bool] = False
     scale: float = number(64.0, 0)
     margin: float = radians(0.4)
     concentration: float = number(0.333, 0)

@@ -14,8 +14,8 @@ from hypersphere import data, nn
 from hypersphere._files import write_atomically
 from hypersphere._select import dotted
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.compute._loss import KEPT
 from hypersphere.training.compute._parts import Images, MakeParts, Parts, made
-from hypersphere.training.compute._step import KEPT
 from hypersphere.training.run._load import load
 from hypersphere.training.settings._config import TrainConfig
 from hypersphere.training.settings._text import to_json

@@ -66,7 +66,15 @@ def test_the_margin_is_annealed_in_by_the_step(outputs):
         np.testing.assert_allclose(ours, truth, rtol=1e-6)
 
 
+def combined(cos, labels, *, margin):
+    """The three margins of `combined_margin`, as shares of its defaults."""
+    return losses.combined_margin(
+        cos, labels, times=1.0, angular=0.3 * margin, cosine=0.2 * margin
+    )
+
+
 RAMPED = {
+    "combined_margin": (1.0, 0.0, combined),
     "arcface": (0.5, 0.0, losses.arcface),
     "cosface": (0.35, 0.0, losses.cosface),
     "sphereface": (1.7, 1.0, losses.sphereface),

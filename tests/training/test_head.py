@@ -28,9 +28,9 @@ def config_of(loss, **head):
         (config_of("softmax", centres=2), r"config\.head` has no effect.*linear head"),
         (config_of("adacos", level="sampled"), "'sampled'` does not go with .*adacos"),
         (config_of("sphereface2", level="chunked"), "needs the cosines to all classes"),
-        (config_of("magface", scale=8.0), "which .*magface'` needs"),
+        (config_of("magface", scale=8.0), "'magface'` has no use, or which it needs"),
         (config_of("arcface", scale=8.0), "no effect with `config.loss.scale=64.0`"),
-        (config_of("madacos", scale=8.0), "no effect with .*madacos.*of its own"),
+        (config_of("madacos", scale=8.0), "'madacos'` has no use"),
         (config_of("arcface", share=0.5), "no effect with `config.head.level='full'`"),
         (config_of("w_softmax", learn_scale=True), "needs a `config.head.scale`"),
         (config_of("w_softmax", share=0.0), r"head\.share` must be in \(0, 1\]"),
@@ -43,7 +43,7 @@ def test_what_does_not_go_together_is_told_before_training(config, message):
 
 def test_smoothed_labels_need_all_classes():
     config = config_of({"name": "normface", "label_smoothing": 0.1}, level="chunked")
-    with pytest.raises(ValueError, match="goes without `config.loss.label_smoothing`"):
+    with pytest.raises(ValueError, match="without `config.loss.label_smoothing=0.1`"):
         check(config)
 
 

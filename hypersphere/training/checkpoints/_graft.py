@@ -55,9 +55,8 @@ def graft(
                 f"{leaf.shape}, got {there}. Add {dotted(path)!r} to "
                 "`config.init_fresh` to start it afresh."
             )
-        whole = np.array(
-            other, leaf.dtype
-        )  # a copy: the step will overwrite what it is given
+        # A copy: the step will overwrite what it is given.
+        whole = np.array(other, leaf.dtype)
         return jax.make_array_from_callback(
             leaf.shape, leaf.sharding, lambda index: whole[index]
         )

@@ -60,10 +60,13 @@ def as_there(leaf: jax.ShapeDtypeStruct, there: str, kept: int) -> Any:
     other = jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=leaf.sharding)
     if shape == leaf.shape or kind(other) != there or shape[-1] < kept:
         return leaf
-    whole: Any = leaf.sharding  # its devices need not divide what was saved
-    if isinstance(whole, jax.sharding.NamedSharding):
-        whole = jax.sharding.NamedSharding(whole.mesh, jax.sharding.PartitionSpec())
-    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=whole)
+    place: Any = leaf.sharding  # its devices need not divide what was saved
+    if isinstance(place, jax.sharding.NamedSharding):
+        mesh, axes = place.mesh, []
+        if shape[0] % mesh.size == 0:  # else it is whole on each for a moment
+            axes = [tuple(mesh.axis_names)]
+        place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+    return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=place)
 
 
 def padded(

@@ -8,7 +8,8 @@ from flax import nnx
 
 from hypersphere import optim
 from hypersphere.training.compute._parts import Images, Parts, Whole, checked
-from hypersphere.training.settings._config import HeadConfig, TrainConfig
+from hypersphere.training.settings._config import TrainConfig
+from hypersphere.training.settings._head import HeadConfig
 
 
 def complete(own: Parts, config: TrainConfig, images: Images) -> Whole:

@@ -8,29 +8,18 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from hypersphere import data, models, nn, optim
+from hypersphere import data, models, nn
 from hypersphere._average import fullness
 from hypersphere._select import dotted
+from hypersphere.training.compute import _head
 from hypersphere.training.compute._average import moving_average
+from hypersphere.training.compute._loss import KEPT, Loss
 from hypersphere.training.compute._parts import Whole, call_model, has_features, named
 from hypersphere.training.compute._penalty import penalty
-from hypersphere.training.compute._sampled import (
-    HEAD,
-    Sampling,
-    Some,
-    among,
-    some_classes,
-)
 from hypersphere.training.machine import _mesh
 from hypersphere.training.settings._config import TrainConfig
 
 Metrics = dict[str, jax.Array]
-
-# Variables that a step keeps as it leaves them: all but what is trained, drawn anew for
-# every step, or noted in passing.
-KEPT = nnx.Not(nnx.Any(nnx.Param, nnx.RngState, nnx.Intermediate))
-LOSS = "loss"
-"""Where the parameters and variables of a loss are, beside those of the model."""
 
 # Keys that `data.augment`, which has the first ones, leaves.
 _MIX, _DROPOUT, _SAMPLE = 10, 11, 12
@@ -90,9 +79,9 @@ class Task:
         self.has_features = has_features(abstract)
         self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
         self._streams = nnx.to_pure_dict(streams)
-        self._loss = _Loss(parts.loss)
-        self._sampling = _sampling(abstract, config)
+        self._loss = Loss(parts.loss)
         self._head = getattr(abstract, "head", None)
+        self._sampler = _head.sampler(self._head, config, parts.optimizer)
         params = self._loss.beside(nnx.to_pure_dict(params), self._loss.params)
         self._used = _mesh.shardings_in_use(params, mesh, config.mesh.rules)
 
@@ -124,26 +113,21 @@ class Task:
         config = self.config
         key = jax.random.fold_in(jax.random.key(config.seed), state.position)
         batch = self._prepared(key, images, labels)
-        some = self._some(state, batch, key)
-        if some is not None:
-            others = among(batch.labels, some.labels, batch.others)
-            batch = batch._replace(labels=some.labels, others=others)
-        before = state.params if some is None else some.params
-        memory = state.optimizer if some is None else some.optimizer
+        before, memory, chosen = state.params, state.optimizer, None
+        if self._sampler is not None:
+            chosen = self._sampler(
+                jax.random.fold_in(key, _SAMPLE), state.params, batch.labels
+            )
+            before, memory = chosen.take(state)
+            labels, others = chosen.places(batch.labels), chosen.places(batch.others)
+            batch = batch._replace(labels=labels, others=others)
         gradients, stats, metrics = self._accumulated(
             state._replace(params=before), batch, key
         )
         updates, memory = self._parts.optimizer.update(gradients, memory, before)
         params = optax.apply_updates(before, updates)
-        if some is not None:
-            memory, params = optim.put_columns(
-                self._parts.optimizer,
-                state.optimizer,
-                state.params,
-                memory,
-                params,
-                some.columns,
-            )
+        if chosen is not None:
+            memory, params = chosen.put(state, memory, params)
         metrics |= {
             "grad_norm": optax.tree.norm(gradients),
             "param_norm": optax.tree.norm(params),
@@ -170,23 +154,7 @@ class Task:
 
     def padded(self, template: TrainState) -> dict[str, int]:
         """Paths of class centres, and what mirrors them -> how many there are."""
-        if not isinstance(self._head, nn.AngularHead):
-            return {}
-        shape = self._head.kernel.shape
-        count = self._head.num_classes * self._head.centres
-        return {
-            jax.tree_util.keystr(keys): count
-            for keys, leaf in jax.tree_util.tree_leaves_with_path(template)
-            if leaf.shape == shape and tuple(map(_key, keys[-2:])) == HEAD
-        }
-
-    def _some(self, state: TrainState, batch: Batch, key: jax.Array) -> Some | None:
-        """The classes that a step looks at; None for all."""
-        if self._sampling is None:
-            return None
-        key = jax.random.fold_in(key, _SAMPLE)
-        optimizer = self._parts.optimizer
-        return some_classes(key, self._sampling, optimizer, state, batch.labels)
+        return _head.padded(self._head, template)
 
     def judge(
         self,
@@ -287,7 +255,7 @@ class Task:
     ) -> tuple[jax.Array, tuple[Any, Metrics]]:
         params = self._gathered(params)
         model = self._merge(params, stats, key)
-        if self._sampling is not None:  # there are few
+        if self._sampler is not None:  # there are few
             model.set_attributes(nn.AngularHead, chunk=0)
         loss = self._loss.merged(params, stats, train=True)
         outputs = call_model(model, batch.images, _rngs(key))
@@ -330,7 +298,10 @@ class Task:
         parts = jax.tree.map(lambda x: _parts(x, count), batch)
         first = jax.tree.map(lambda x: x[0], parts)
         shapes = jax.eval_shape(one, state.stats, 0, first)[1]
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        zeros = jax.tree.map(  # sums of half precision would lose the later parts
+            lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
+            shapes,
+        )
         # Convolutions are slow in the loops of a CPU.
         is_cpu = _mesh.platform(self.mesh) == "cpu"
         (stats, total), _ = jax.lax.scan(
@@ -341,59 +312,6 @@ class Task:
         )
         gradients, metrics = jax.tree.map(lambda x: x / count, total)
         return gradients, stats, metrics
-
-
-def _key(key: Any) -> Any:
-    return getattr(key, "key", None)
-
-
-def _sampling(model: Any, config: TrainConfig) -> Sampling | None:
-    """How classes are chosen for each step; None where all are looked at."""
-    if config.head.level != "sampled":
-        return None
-    head, model_axis = config.head, config.mesh.model
-    return Sampling(model.head.num_classes, head.share, head.centres, model_axis)
-
-
-class _Loss:
-    """A loss, whose parameters and variables, if any, are beside those of the model."""
-
-    def __init__(self, loss: Any):
-        self._call, self._graph = loss, None
-        self._rest: Any = {}
-        self.params: Any = {}
-        self.stats: Any = {}
-        if isinstance(loss, nnx.Module):
-            self._graph, *kinds, self._rest = nnx.split(loss, nnx.Param, KEPT, ...)
-            self.params, self.stats = map(nnx.to_pure_dict, kinds)
-
-    def beside(self, of_model: Any, of_loss: Any) -> Any:
-        """Both in one tree; that of the model alone where the loss has none."""
-        if self._graph is not None and LOSS in of_model:
-            raise ValueError(
-                f"The training program keeps what belongs to the loss as {LOSS!r}, and "
-                "the model has a part of that name. Name it otherwise."
-            )
-        return of_model | {LOSS: of_loss} if of_loss else of_model
-
-    def without(self, tree: Any) -> Any:
-        """The part of the model."""
-        if self._graph is None or LOSS not in tree:
-            return tree
-        return {name: part for name, part in tree.items() if name != LOSS}
-
-    def merged(self, params: Any, stats: Any, *, train: bool) -> Any:
-        """The loss with what belongs to it, to be called."""
-        if self._graph is None:
-            return self._call
-        parts = (tree[LOSS] if LOSS in tree else {} for tree in (params, stats))
-        loss = nnx.merge(self._graph, *parts, self._rest)
-        loss.train() if train else loss.eval()
-        return loss
-
-    def stats_of(self, loss: Any) -> Any:
-        """The variables of a loss that has been called."""
-        return {} if self._graph is None else nnx.to_pure_dict(nnx.state(loss, KEPT))
 
 
 def _rngs(key: jax.Array) -> nnx.Rngs:

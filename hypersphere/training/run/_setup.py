@@ -64,6 +64,11 @@ def prepare(
     given = (*own.given, *(["dataset"] if dataset is not None else []))
     if given:
         say(f"Not as the config says, but its own: {', '.join(given)}.")
+    if config.head.level != "full":
+        say(
+            f"No accuracy of training batches at config.head.level={config.head.level}:"
+            " it would cost as much as the loss."
+        )
     return Setup(config, feed, evaluators, program, told(parts, given))
 
 

@@ -10,7 +10,6 @@ from hypersphere.training.settings._check import (
 from hypersphere.training.settings._config import (
     DataConfig as DataConfig,
     GuardConfig as GuardConfig,
-    HeadConfig as HeadConfig,
     LossConfig as LossConfig,
     MeshConfig as MeshConfig,
     ModelConfig as ModelConfig,
@@ -29,6 +28,7 @@ from hypersphere.training.settings._fields import (
     option as option,
     radians as radians,
 )
+from hypersphere.training.settings._head import HeadConfig as HeadConfig
 from hypersphere.training.settings._recipe import (
     Recipe as Recipe,
     recipe as recipe,

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from hypersphere import data
-from hypersphere.training.settings._config import HeadConfig, TrainConfig
+from hypersphere.training.settings._config import TrainConfig
 from hypersphere.training.settings._evaluation import Evaluation
 from hypersphere.training.settings._fields import check_field
 from hypersphere.training.settings._recipe import Recipe
@@ -88,69 +88,14 @@ def _check_evaluator(
 
 
 def _check_head(config: TrainConfig) -> None:
-    """Raises if the loss cannot do with the head."""
-    head, loss, name = (
-        config.head,
-        config.loss,
-        f"config.loss.name={config.loss.name!r}",
-    )
-    if loss.head != "angular" and head != HeadConfig():
-        raise ValueError(
-            f"`config.head` has no effect with `{name}`, which takes a linear head. "
-            "Leave it at its defaults, or choose a loss on class centres."
-        )
-    if head.level not in loss.levels:
-        raise ValueError(
-            f"`config.head.level={head.level!r}` does not go with `{name}`, which "
-            "needs the cosines to all classes at once. Use 'full', or another loss."
-        )
-    shared = getattr(loss, "label_smoothing", 0) or getattr(loss, "floor", 0)
-    if head.level != "full" and shared:
-        raise ValueError(
-            f"`config.head.level={head.level!r}` goes without "
-            "`config.loss.label_smoothing` and `config.loss.floor`, which spread over "
-            "all classes. Use 'full', or leave them at 0."
-        )
-    if head.level != "sampled" and head.share != HeadConfig().share:
-        raise ValueError(
-            f"`config.head.share={head.share!r}` has no effect with "
-            f"`config.head.level={head.level!r}`. Use 'sampled', or leave it."
-        )
-    if head.level == "full" and head.chunk != HeadConfig().chunk:
-        raise ValueError(
-            f"`config.head.chunk={head.chunk!r}` has no effect with "
-            "`config.head.level='full'`. Use 'chunked', or leave it."
-        )
+    """Raises if head, loss and optimizer do not go together."""
+    head = config.head
+    head.check()
+    config.loss.check_head(head)
     if head.dtype != "float32" and config.optim.ema:
         raise ValueError(
             f"`config.head.dtype={head.dtype!r}` does not go with `config.optim.ema`: "
             "an average in half precision would stand still. Leave one at its default."
-        )
-    if head.scale and not loss.takes_scale:
-        raise ValueError(
-            f"`config.head.scale={head.scale!r}` has no effect with `{name}`, which "
-            "has or finds a scale of its own. Leave it at 0."
-        )
-    if head.scale and getattr(loss, "stop_norm_gradient", False):
-        raise ValueError(
-            "`config.loss.stop_norm_gradient=True` is for the features' lengths, whose "
-            f"place `config.head.scale={head.scale!r}` takes. Choose one."
-        )
-    if head.scale and loss.needs_lengths:
-        raise ValueError(
-            f"`config.head.scale={head.scale!r}` takes the place of the features' "
-            f"lengths, which `{name}` needs. Set `config.loss.scale`."
-        )
-    if head.learn_scale and not head.scale:
-        raise ValueError(
-            "`config.head.learn_scale=True` needs a `config.head.scale` to begin with, "
-            "got 0."
-        )
-    if head.scale and getattr(loss, "scale", 0):
-        raise ValueError(
-            f"`config.head.scale={head.scale!r}` has no effect with "
-            f"`config.loss.scale={getattr(loss, 'scale', 0)!r}`. Set that to 0, for "
-            "what the head says."
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from hypersphere.training.settings._durations import Duration
 from hypersphere.training.settings._evaluation import Evaluation, Evaluations
 from hypersphere.training.settings._fields import number, option
+from hypersphere.training.settings._head import LEVELS, HeadConfig
 from hypersphere.training.settings._recipe import Recipe, Section, recipe
 
 
@@ -87,38 +88,6 @@ class ModelConfig(Recipe, abc.ABC):
         """The network for `training.Images`, with fresh parameters."""
 
 
-LEVELS = ("full", "chunked", "sampled")
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class HeadConfig:
-    """The angular head that networks end with, for the losses that need one.
-
-    Args:
-        level: `full` for cosines to all classes; `chunked` for the same loss without
-            ever making these; `sampled` for a loss over the classes of the batch and a
-            random share of the others, of which alone anything is learned in a step.
-        chunk: Classes that are looked at together when they are `chunked`.
-        share: Of the classes that a step looks at when they are `sampled`, in (0, 1].
-        centres: Centres per class, of which the nearest counts.
-        scale: What takes the place of the features' lengths, where a loss of scale 0
-            multiplies by them; 0 for these.
-        learn_scale: Whether that scale is learned.
-        initial_length: Of the class centres, which decides how fast they turn; 0 leaves
-            it to the network.
-        dtype: What class centres are stored in: `float32` or `bfloat16`.
-    """
-
-    level: str = option("full", LEVELS)
-    chunk: int = number(2048, 1)
-    share: float = number(0.1, 0, 1, "(]")
-    centres: int = number(1, 1)
-    scale: float = number(0.0, 0)
-    learn_scale: bool = False
-    initial_length: float = number(0.0, 0)
-    dtype: str = option("float32", ("float32", "bfloat16"))
-
-
 @dataclasses.dataclass(kw_only=True)
 class LossConfig(Recipe, abc.ABC):
     """What is minimized: what all of `recipes.LOSSES` have.
@@ -126,15 +95,35 @@ class LossConfig(Recipe, abc.ABC):
     Attributes:
         head: What the network ends with: `linear` scores, or an `angular` head.
         levels: Of `HeadConfig.level`, those that it can do with.
-        needs_lengths: Whether it needs the features' own lengths.
-        takes_scale: Whether a scale of the head may take the place of these.
+        takes_scale: Whether a scale of the head may take the place of the features'
+            lengths.
     """
 
     path: ClassVar[str] = "loss"
     head: ClassVar[str] = "angular"
     levels: ClassVar[tuple[str, ...]] = LEVELS
-    needs_lengths: ClassVar[bool] = False
     takes_scale: ClassVar[bool] = True
+
+    def check_head(self, head: HeadConfig) -> None:
+        """Raises where the head is not one that this loss can do with."""
+        if self.head != "angular" and head != HeadConfig():
+            raise ValueError(
+                f"`config.head` has no effect with `config.loss.name={self.name!r}`, "
+                "which takes a linear head. Leave it at its defaults, or choose a loss "
+                "on class centres."
+            )
+        if head.level not in self.levels:
+            raise ValueError(
+                f"`config.head.level={head.level!r}` does not go with `config.loss."
+                f"name={self.name!r}`, which needs the cosines to all classes at once. "
+                "Use 'full', or another loss."
+            )
+        if head.scale and not self.takes_scale:
+            raise ValueError(
+                f"`config.head.scale={head.scale!r}` takes the place of the features' "
+                f"lengths, for which `config.loss.name={self.name!r}` has no use, or "
+                "which it needs as they are. Leave it at 0."
+            )
 
     @abc.abstractmethod
     def make(self, images: Any) -> Any:
