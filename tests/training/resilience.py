@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 CACHE = (
     ROOT / ".cache" / "resilience"
 )  # its own: killed runs leave half-written entries
+UNOPTIMIZED = "JAX_DISABLE_MOST_OPTIMIZATIONS"  # as the test itself compiles
 SMALL = [
     "--config=configs/quickstart.py",
     "--config.data.source=synthetic:8x8x1,classes=2,examples=64",
@@ -69,6 +70,7 @@ def start(workdir, *arguments, devices=1, log=None, environment=None):
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(CACHE),
         "XLA_FLAGS": flags,
+        UNOPTIMIZED: os.environ[UNOPTIMIZED],
     }
     log = f"{log or workdir}.{time.monotonic_ns()}"
     with open(f"{log}.out", "w") as out, open(f"{log}.err", "w") as err:
