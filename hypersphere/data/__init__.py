@@ -12,6 +12,10 @@ from hypersphere.data._augment import augment as augment, normalize as normalize
 from hypersphere.data._dataset import Dataset as Dataset, ImageSet as ImageSet
 from hypersphere.data._erase import erase as erase
 from hypersphere.data._examples import first_example as first_example
+from hypersphere.data._identity import (
+    contents as contents,
+    with_classes as with_classes,
+)
 from hypersphere.data._load import load as load
 from hypersphere.data._mix import Mixed as Mixed, mix as mix
 from hypersphere.data._open import open_records as open_records

@@ -1,6 +1,8 @@
 """What every source returns: a training and a test part, checked once."""
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +34,8 @@ class Dataset:
         test: Images to test on, at least one, of the same height, width and channels.
         class_names: Name of each class; label `k` means `class_names[k]`. Empty where
             the labels are something else, such as numbers that are to be predicted.
+        contents: What tells the parts from others, as `contents` makes it; empty for
+            what that finds in the arrays.
 
     Raises:
         ValueError: If a part is empty or of a wrong dtype or rank, if it has more or
@@ -55,6 +59,7 @@ class Dataset:
     train: ImageSet
     test: ImageSet
     class_names: tuple[str, ...] = ()
+    contents: Mapping[str, str] = MappingProxyType({})
 
     def __post_init__(self):
         """Checks both parts and that they fit together."""

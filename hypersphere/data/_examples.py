@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypersphere.data._order import batch_indices, philox
-from hypersphere.data._records import Record, Records, name_of
+from hypersphere.data._records import (
+    ReadError,
+    Record,
+    Records,
+    name_of,
+    patiently,
+)
 
 Decode = Callable[[Any, np.random.Generator | None], tuple[np.ndarray, Any]]
 """(a record, what to draw from in training) -> an example, and what is said of it."""
@@ -75,10 +81,10 @@ class Training:
         reason = None
         for _ in range(_TRIES):
             try:
-                image, label = self.decode(self.records[index], rng)
+                image, label = _decoded(self.records, index, self.decode, rng)
                 skipped = -1 if index == wanted else wanted
                 return Example(image, label, 1.0, skipped)
-            except (ValueError, OSError) as error:
+            except BrokenError as error:
                 reason = error
                 index = int(rng.random() * len(self.records))
         raise ValueError(
@@ -110,9 +116,37 @@ class Evaluation:
         if position >= len(self.records):
             return Example(*self.nothing, 0.0, -1)
         try:
-            return Example(*self.decode(self.records[position], None), 1.0, -1)
-        except (ValueError, OSError):
+            found = _decoded(self.records, position, self.decode, None)
+            return Example(*found, 1.0, -1)
+        except BrokenError:
             return Example(*self.nothing, 0.0, position)
+
+
+class BrokenError(Exception):
+    """An example that was read, and cannot be decoded."""
+
+
+def _decoded(
+    records: Any, index: int, decode: Decode, rng: np.random.Generator | None
+) -> tuple[np.ndarray, Any]:
+    """An example; a `BrokenError` if it is one that cannot be decoded.
+
+    A read that fails is tried again, with what was drawn since put back.
+    """
+    drawn = {} if rng is None else rng.bit_generator.state
+
+    def again() -> tuple[np.ndarray, Any]:
+        if rng is not None:
+            rng.bit_generator.state = drawn
+        return decode(record, rng)
+
+    record = patiently(lambda: records[index])
+    try:
+        return patiently(again)
+    except ReadError:
+        raise
+    except (ValueError, OSError) as error:
+        raise BrokenError(name_of(records, index)) from error
 
 
 def first_example(records: Any, decode: Decode) -> tuple[np.ndarray, Any]:
@@ -131,9 +165,9 @@ def first_example(records: Any, decode: Decode) -> tuple[np.ndarray, Any]:
     reason = None
     for index in range(min(len(records), _TRIES)):
         try:
-            return decode(records[index], None)
-        except (ValueError, OSError) as error:
-            reason = reason or error
+            return _decoded(records, index, decode, None)
+        except BrokenError as error:
+            reason = reason or error.__cause__
     raise ValueError(
         f"None of the first records can be read, {name_of(records, 0)} because of: "
         f"{reason}"

@@ -1,14 +1,15 @@
 """Sets whose classes are folders of image files."""
 
 import dataclasses
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from hypersphere.data import _image_files
 from hypersphere.data._dataset import Dataset
 from hypersphere.data._order import permutation
 from hypersphere.data._records import Record, RecordSet
 from hypersphere.data._whole import load_records
-
-EXTENSIONS = frozenset(".png .jpg .jpeg .bmp .gif .webp .ppm .pgm .tif .tiff".split())
 
 Classes = dict[str, list[Path]]
 
@@ -32,14 +33,24 @@ class FolderRecords:
         """Its path."""
         return self.paths[index]
 
+    def listing(self) -> Iterator[bytes]:
+        """The name and label of every file."""
+        for path, label in zip(self.paths, self.labels, strict=True):
+            yield f"{os.path.basename(path)}/{label}".encode()
+
 
 def load_folder(
-    path: str, *, image_size: int, test_fraction: float, seed: int
+    path: str,
+    *,
+    image_size: int,
+    test_fraction: float,
+    seed: int,
+    empty_classes: bool,
 ) -> Dataset:
     """Decodes the images of both parts; gray if all of them are."""
     from hypersphere.data._images import is_gray  # reading the files needs no Pillow
 
-    train, test = _parts(path, test_fraction, seed)
+    train, test = _parts(path, test_fraction, seed, empty_classes=empty_classes)
     opened = _record_set(path, train, test)
     paths = (
         file for part in (train, test) for files in part.values() for file in files
@@ -48,12 +59,17 @@ def load_folder(
     return load_records(opened, gray=gray, image_size=image_size)
 
 
-def open_folder(path: str, *, test_fraction: float, seed: int) -> RecordSet:
+def open_folder(
+    path: str, *, test_fraction: float, seed: int, empty_classes: bool
+) -> RecordSet:
     """Lists the files of both parts."""
-    return _record_set(path, *_parts(path, test_fraction, seed))
+    parts = _parts(path, test_fraction, seed, empty_classes=empty_classes)
+    return _record_set(path, *parts)
 
 
-def _parts(path: str, test_fraction: float, seed: int) -> tuple[Classes, Classes]:
+def _parts(
+    path: str, test_fraction: float, seed: int, *, empty_classes: bool
+) -> tuple[Classes, Classes]:
     """Lists `PATH/train` and its test part, or divides `PATH/CLASS/*` by the seed."""
     who = f"folder:{path}"
     root = Path(path).expanduser()
@@ -62,49 +78,110 @@ def _parts(path: str, test_fraction: float, seed: int) -> tuple[Classes, Classes
             f"`{who}` needs a folder with one subfolder per class, got {root}, which "
             f"{'is a file' if root.exists() else 'does not exist'}."
         )
-    if (root / "train").is_dir():
-        train = _scan(root / "train", who)
-        test = _scan(_test_folder(root, who), who)
+    left_out = _image_files.LeftOut()
+    trains = [
+        each
+        for each in _image_files.named(root, _image_files.TRAIN_NAMES)
+        if each.is_dir()
+    ]
+    if trains:
+        train = _scan(trains[0], who, left_out)
+        test = _scan(_test_folder(root, who), who, left_out)
+        if empty_classes:
+            every = sorted({*train, *test})
+            train, test = (
+                {k: each.get(k, []) for k in every} for each in (train, test)
+            )
         _check_same_classes(train, test, who)
-        return train, test
-    return _divide(_scan(root, who), test_fraction, seed)
+    else:
+        train = _scan(root, who, left_out)
+        test = {}
+    if not empty_classes:
+        _check_none_empty(train, who, root)
+        _check_none_empty(test, who, root)
+    left_out.tell(who)
+    return (train, test) if trains else _divide(train, test_fraction, seed)
 
 
-def _scan(folder: Path, who: str) -> Classes:
-    """Image files of each class, both in the order of their names."""
+def _scan(folder: Path, who: str, left_out: _image_files.LeftOut) -> Classes:
+    """Image files of each class, both in the order of their names.
+
+    Files in subfolders of a class belong to it.
+    """
+    children = _children(folder)
+    for child in children:
+        if not child.is_dir():
+            left_out.note(child.name)
     classes = {
-        child.name: [
-            file for file in _children(child) if file.suffix.lower() in EXTENSIONS
-        ]
-        for child in _children(folder)
-        if child.is_dir()
+        child.name: _files(child, left_out) for child in children if child.is_dir()
     }
-    empty = [name for name, files in classes.items() if not files]
-    if not classes or empty:
+    if not classes:
         raise ValueError(
-            f"`{who}` needs image files ({', '.join(sorted(EXTENSIONS))}) in one "
-            f"subfolder per class, got "
-            + (f"none in {folder / empty[0]}." if empty else f"no class in {folder}.")
+            f"`{who}` needs image files in one subfolder per class, got no class in "
+            f"{folder}."
         )
     return classes
 
 
+def _files(folder: Path, left_out: _image_files.LeftOut) -> list[Path]:
+    """The image files in a folder and in those below it."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not _image_files.is_hidden(name)
+            and os.path.realpath(os.path.join(parent, name)) not in seen  # a loop
+        )
+        for name in sorted(names):
+            path = Path(parent, name)
+            if _image_files.is_hidden(name):
+                continue
+            if _image_files.is_image(name, _head(path)):
+                found.append(path)
+            else:
+                left_out.note(name)
+    return found
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file that has no ending; it is not opened otherwise."""
+    if path.suffix or not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(_image_files.HEAD)
+
+
 def _children(folder: Path) -> list[Path]:
-    children = (child for child in folder.iterdir() if not child.name.startswith("."))
+    children = (
+        child for child in folder.iterdir() if not _image_files.is_hidden(child.name)
+    )
     return sorted(children, key=lambda child: child.name)
 
 
 def _test_folder(root: Path, who: str) -> Path:
     """The first folder of a usual name that has classes in it."""
-    for name in ("test", "validation", "val"):
-        folder = root / name
+    for folder in _image_files.named(root, _image_files.TEST_NAMES):
         if folder.is_dir() and any(child.is_dir() for child in _children(folder)):
             return folder
     raise FileNotFoundError(
-        f"`{who}` needs a folder `test`, `validation` or `val` with one subfolder per "
-        f"class beside `train`, got none in {root}. To have a test part drawn, put the "
-        "class folders directly into one folder and load that."
+        f"`{who}` needs a folder `test`, `testing`, `validation`, `valid` or `val` "
+        f"with one subfolder per class beside `train`, got none in {root}. To have a "
+        "test part drawn, put the class folders directly into one folder and load that."
     )
+
+
+def _check_none_empty(classes: Classes, who: str, root: Path) -> None:
+    empty = [name for name, files in classes.items() if not files]
+    if empty:
+        endings = ", ".join(sorted(_image_files.EXTENSIONS))
+        raise ValueError(
+            f"`{who}` needs image files ({endings}) in the folder of every class, got "
+            f"none in {empty[0]} ({len(empty)} such in {root}). If that is meant, set "
+            "`config.data.empty_classes=True`, or `empty_classes=True` of `load`."
+        )
 
 
 def _check_same_classes(train: Classes, test: Classes, who: str) -> None:
@@ -113,7 +190,8 @@ def _check_same_classes(train: Classes, test: Classes, who: str) -> None:
         raise ValueError(
             f"`{who}` needs the same classes to train and to test, got "
             f"{unknown or 'none'} only in the test part and {untested or 'none'} only "
-            "in the training part."
+            "in the training part. If that is meant, set "
+            "`config.data.empty_classes=True`, or `empty_classes=True` of `load`."
         )
 
 

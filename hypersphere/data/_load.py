@@ -1,5 +1,7 @@
 """From one string to a data set in memory."""
 
+import dataclasses
+
 from hypersphere.data._dataset import Dataset, ImageSet
 from hypersphere.data._memory import check_memory
 from hypersphere.data._sources import (
@@ -17,6 +19,7 @@ def load(
     image_size: int = 0,
     test_fraction: float = 0.2,
     seed: int = 0,
+    empty_classes: bool = False,
 ) -> Dataset:
     """Loads a whole image classification set into memory.
 
@@ -30,7 +33,9 @@ def load(
     | `idx:PATH` | MNIST-format files, plain or gzipped |
     | `synthetic:HxWxC,classes=K,examples=N` | N generated, learnable images |
 
-    A folder's test part may also be called `validation` or `val`. Its images become
+    A folder's parts may also be called `training`, and `testing`, `validation`, `valid`
+    or `val`, with any capitals. Images in folders below a class belong to it; what is
+    no image is left out, and a line says how much that is. A folder's images become
     gray if all of them are gray, and RGB otherwise; 16-bit gray keeps its upper 8 bits,
     transparent pixels are laid over white, and EXIF orientation is not applied. The
     test part of `tfds:` is the first of `test` and `validation` with known labels.
@@ -44,6 +49,7 @@ def load(
         test_fraction: Share of each class that becomes the test part where a folder has
             none, in `(0, 1)`. Other sources ignore it.
         seed: Seed of that draw and of the synthetic images, in `[0, 2**64)`.
+        empty_classes: Whether a folder may have classes without an image in a part.
 
     Returns:
         The images as uint8, the labels as int32, and the names of the classes.
@@ -63,7 +69,11 @@ def load(
         (10, 8, 8, 3)
     """
     reading = Reading(
-        data_dir=data_dir, image_size=image_size, test_fraction=test_fraction, seed=seed
+        data_dir=data_dir,
+        image_size=image_size,
+        test_fraction=test_fraction,
+        seed=seed,
+        empty_classes=empty_classes,
     )
     check_reading(reading, "load")
     row, rest = find(source, "load")
@@ -84,4 +94,4 @@ def _resized(dataset: Dataset, image_size: int) -> Dataset:
         ImageSet(resize(part.images, image_size), part.labels)
         for part in (dataset.train, dataset.test)
     )
-    return Dataset(dataset.name, train, test, dataset.class_names)
+    return dataclasses.replace(dataset, train=train, test=test)

@@ -10,7 +10,12 @@ from hypersphere.data._sources import (
 
 
 def open_records(
-    source: str, *, data_dir: str = "", test_fraction: float = 0.2, seed: int = 0
+    source: str,
+    *,
+    data_dir: str = "",
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    empty_classes: bool = False,
 ) -> RecordSet:
     """Opens an image classification set of any size, to be read image by image.
 
@@ -29,6 +34,7 @@ def open_records(
         test_fraction: Share of each class that becomes the test part where a folder has
             none, in `(0, 1)`. Other sources ignore it.
         seed: Seed of that draw, in `[0, 2**64)`.
+        empty_classes: Whether a folder may have classes without an image in a part.
 
     Returns:
         The encoded images of both parts, and the names of the classes. It pickles.
@@ -52,7 +58,12 @@ def open_records(
         ...     len(opened.train), len(opened.test), opened.train[0]
         (2, 1, Record(content=b'an image', label=0))
     """
-    reading = Reading(data_dir=data_dir, test_fraction=test_fraction, seed=seed)
+    reading = Reading(
+        data_dir=data_dir,
+        test_fraction=test_fraction,
+        seed=seed,
+        empty_classes=empty_classes,
+    )
     check_reading(reading, "open_records")
     row, rest = find(
         source,

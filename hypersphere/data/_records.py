@@ -1,8 +1,16 @@
 """Sets that are read one image at a time: what every streaming source returns."""
 
 import dataclasses
+import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+_WAITS = (0.1, 1.0, 5.0)  # seconds before it is tried again
+
+
+class ReadError(OSError):
+    """A file could not be read, again and again: nothing is said of its content."""
 
 
 class Record(NamedTuple):
@@ -56,6 +64,39 @@ def name_of(records: Any, index: int) -> str:
     return str(name(index))
 
 
+def patiently(read: Callable[[], T]) -> T:
+    """What a read gives, tried again where the system says that it failed.
+
+    A disk of the network may be gone for a moment. An error of a decoder, which has no
+    number of the system's, is raised as it is.
+
+    Args:
+        read: () -> anything.
+
+    Returns:
+        What it gives.
+
+    Raises:
+        ReadError: If it fails four times, within six seconds.
+    """
+    for wait in (*_WAITS, None):
+        try:
+            return read()
+        except OSError as error:
+            if error.errno is None:
+                raise
+            if wait is None:
+                raise ReadError(
+                    error.errno,
+                    f"It cannot be read ({error.strerror}), tried "
+                    f"{len(_WAITS) + 1} times. Mend it, and start again: a run goes on "
+                    "at its newest checkpoint",
+                    error.filename,
+                ) from error
+            time.sleep(wait)
+    raise AssertionError("not reached")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class RecordSet:
     """A set whose images stay encoded until they are needed: the streaming `Dataset`.
@@ -71,7 +112,8 @@ class RecordSet:
             `Dataset` without their first axis, all of one shape. Threads call it at
             once; what is random must come from the generator, so that a batch depends
             on its step alone. It raises `ValueError` or `OSError` for an item that
-            cannot be read. None decodes image files.
+            is broken; after an `OSError` of the system's, such as of a disk that is
+            gone for a moment, it is called again. None decodes image files.
 
     Example:
         >>> import numpy as np

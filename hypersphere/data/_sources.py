@@ -23,12 +23,14 @@ class Reading:
         test_fraction: Share of each class that becomes the test part of a folder that
             has none.
         seed: Seed of that draw, and of synthetic images.
+        empty_classes: Whether a folder may have classes without an image in a part.
     """
 
     data_dir: str = ""
     image_size: int = 0
     test_fraction: float = 0.2
     seed: int = 0
+    empty_classes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +73,19 @@ def _load_folder(path: str, reading: Reading) -> Dataset:
         image_size=reading.image_size,
         test_fraction=reading.test_fraction,
         seed=reading.seed,
+        empty_classes=reading.empty_classes,
     )
 
 
 def _open_folder(path: str, reading: Reading) -> RecordSet:
     from hypersphere.data._folder import open_folder
 
-    return open_folder(path, test_fraction=reading.test_fraction, seed=reading.seed)
+    return open_folder(
+        path,
+        test_fraction=reading.test_fraction,
+        seed=reading.seed,
+        empty_classes=reading.empty_classes,
+    )
 
 
 def _load_tar(path: str, reading: Reading) -> Dataset:

@@ -3,14 +3,13 @@
 import contextlib
 from pathlib import Path
 
-from hypersphere.data._folder import EXTENSIONS
+from hypersphere.data import _image_files
 from hypersphere.data._records import RecordSet
 from hypersphere.data._tar_index import Member, TarRecords, images, members
 
 _IMAGENET_TRAIN = "ILSVRC2012_img_train.tar"
 _IMAGENET_VAL = "ILSVRC2012_img_val.tar"
 _IMAGENET_LABELS = "imagenet_2012_validation_synset_labels.txt"
-_TEST_NAMES = ("test", "validation", "val")
 
 Labelled = list[tuple[str, Member]]  # each image's class, and the image
 
@@ -19,13 +18,18 @@ def open_tar(path: str) -> RecordSet:
     """Indexes uncompressed tar archives, whose images are then read at random.
 
     Three layouts of the folder are known. Classes are sorted by name, and images keep
-    the order of the archives. What is no image file is ignored.
+    the order of the archives. Of a name that is there twice the last image counts, and
+    archives that were appended to another are read as well. What is no image file is
+    left out, and a line says how much that is.
 
     | in the folder | what the archives hold |
     |---|---|
-    | `train.tar` and `test.tar`, `validation.tar` or `val.tar` | `CLASS/NAME.jpg` |
-    | `train/CLASS.tar` and `test/`, `validation/` or `val/` | images of one class |
+    | `train.tar` and `test.tar` | `CLASS/NAME.jpg` |
+    | `train/CLASS.tar` and `test/CLASS.tar` | images of one class |
     | `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` | ImageNet as published |
+
+    For `train` there may stand `training`, for `test` also `testing`, `validation`,
+    `valid` or `val`, with any capitals.
 
     All members `CLASS/NAME.jpg` of an archive may lie in one common folder. ImageNet's
     validation labels come from `imagenet_2012_validation_synset_labels.txt` beside the
@@ -65,7 +69,9 @@ def open_tar(path: str) -> RecordSet:
             f"`{who}` needs a folder of tar archives, got {root}, which "
             f"{'is a file' if root.exists() else 'does not exist'}."
         )
-    train, test = _find_parts(root, who)
+    left_out = _image_files.LeftOut()
+    train, test = _find_parts(root, who, left_out)
+    left_out.tell(who)
     class_names = _common_classes(train, test, who)
     label = {name: index for index, name in enumerate(class_names)}
     train_records, test_records = (
@@ -77,19 +83,24 @@ def open_tar(path: str) -> RecordSet:
     return RecordSet(who, train_records, test_records, class_names)
 
 
-def _find_parts(root: Path, who: str) -> tuple[Labelled, Labelled]:
+def _find_parts(
+    root: Path, who: str, left_out: _image_files.LeftOut
+) -> tuple[Labelled, Labelled]:
     """Recognizes the layout and lists the images of both parts."""
     if (root / _IMAGENET_TRAIN).exists():
-        train = _imagenet_train(root / _IMAGENET_TRAIN, who)
-        return train, _imagenet_val(root / _IMAGENET_VAL, who)
-    tests = [root / name for name in _TEST_NAMES]
-    for test in tests:
-        archive = test.with_suffix(".tar")
-        if (root / "train.tar").is_file() and archive.is_file():
-            train = _classes_inside(root / "train.tar", who)
-            return train, _classes_inside(archive, who)
-        if _class_tars(root / "train") and _class_tars(test):
-            return _classes_beside(root / "train", who), _classes_beside(test, who)
+        train = _imagenet_train(root / _IMAGENET_TRAIN, who, left_out)
+        return train, _imagenet_val(root / _IMAGENET_VAL, who, left_out)
+    layouts = [
+        (".tar", lambda path: path.is_file(), _classes_inside),
+        ("", _class_tars, _classes_beside),
+    ]
+    for ending, holds, read in layouts:
+        trains, tests = (
+            [path for path in _image_files.named(root, names, ending) if holds(path)]
+            for names in (_image_files.TRAIN_NAMES, _image_files.TEST_NAMES)
+        )
+        if trains and tests:
+            return read(trains[0], who, left_out), read(tests[0], who, left_out)
     raise FileNotFoundError(
         f"`{who}` needs `train.tar` and one of `test.tar`, `validation.tar` and "
         "`val.tar`, or folders of those names with one tar per class, or "
@@ -103,11 +114,13 @@ def _class_tars(folder: Path) -> list[Path]:
     return sorted(folder.glob("[!.]*.tar"), key=lambda path: path.name)
 
 
-def _classes_inside(archive: Path, who: str) -> Labelled:
+def _classes_inside(
+    archive: Path, who: str, left_out: _image_files.LeftOut
+) -> Labelled:
     """Images of an archive whose folders are the classes."""
     found: Labelled = []
     tops: dict[tuple[str, ...] | None, str] = {}  # each with an image in it
-    for image in images(archive, who):
+    for image in images(archive, who, left_out=left_out):
         *folders, _ = (part for part in image.name.split("/") if part != ".")
         tops.setdefault(tuple(folders[:-1]) if folders else None, image.name)
         found.append((folders[-1] if folders else "", image.member))
@@ -120,42 +133,53 @@ def _classes_inside(archive: Path, who: str) -> Labelled:
     return found
 
 
-def _classes_beside(folder: Path, who: str) -> Labelled:
+def _classes_beside(folder: Path, who: str, left_out: _image_files.LeftOut) -> Labelled:
     """Images of a folder with one archive per class."""
     return [
         labelled
         for archive in _class_tars(folder)
-        for labelled in _one_class(archive, archive.stem, who)
+        for labelled in _one_class(archive, archive.stem, who, left_out)
     ]
 
 
-def _imagenet_train(archive: Path, who: str) -> Labelled:
+def _imagenet_train(
+    archive: Path, who: str, left_out: _image_files.LeftOut
+) -> Labelled:
     """Images of a tar of one tar per class."""
-    tars = [
-        (member.name.rpartition("/")[2].removesuffix(".tar"), member.offset_data)
+    tars = {  # of a name that is there twice the last one counts
+        member.name.rpartition("/")[2].removesuffix(".tar"): (
+            member.offset_data,
+            member.offset_data + member.size,
+        )
         for member in members(archive, who)
         if member.isreg() and member.name.endswith(".tar")
-    ]
+    }
     return [
         labelled
-        for class_name, start in tars
-        for labelled in _one_class(archive, class_name, who, start=start)
+        for class_name, within in tars.items()
+        for labelled in _one_class(archive, class_name, who, left_out, within)
     ]
 
 
-def _one_class(archive: Path, class_name: str, who: str, *, start: int = 0) -> Labelled:
-    found = [(class_name, image.member) for image in images(archive, who, start=start)]
+def _one_class(
+    archive: Path,
+    class_name: str,
+    who: str,
+    left_out: _image_files.LeftOut,
+    within: tuple[int, int | None] = (0, None),
+) -> Labelled:
+    found = images(archive, who, within=within, left_out=left_out)
     if not found:
         raise ValueError(
-            f"`{who}` needs image files ({', '.join(sorted(EXTENSIONS))}) of every "
-            f"class, got none of {class_name} in {archive}."
+            f"`{who}` needs image files ({', '.join(sorted(_image_files.EXTENSIONS))}) "
+            f"of every class, got none of {class_name} in {archive}."
         )
-    return found
+    return [(class_name, image.member) for image in found]
 
 
-def _imagenet_val(archive: Path, who: str) -> Labelled:
+def _imagenet_val(archive: Path, who: str, left_out: _image_files.LeftOut) -> Labelled:
     """Images of a flat archive; their labels are listed in the order of their names."""
-    found = list(images(archive, who))
+    found = images(archive, who, left_out=left_out)
     path = _imagenet_labels(archive.parent, who)
     labels = path.read_text(encoding="utf-8").split()
     if len(labels) != len(found):

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from hypersphere.data._folder import EXTENSIONS
+from hypersphere.data import _image_files
 from hypersphere.data._records import Record
 
 _PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz"}
 _BLOCK = 512  # bytes; headers and the end mark of a tar are blocks of this size
+_PIECE = 1 << 20  # bytes looked at together, a multiple of blocks
 
 
 class Member(NamedTuple):
@@ -85,14 +86,32 @@ class TarRecords:
                 member = tar.next()
         return f"{path}/{member.name if member else header}"
 
+    def listing(self) -> Iterator[bytes]:
+        """Where and how large each image is, and all labels."""
+        yield self.places.tobytes()
+        yield self.labels.tobytes()
 
-def images(archive: Path, who: str, *, start: int = 0) -> Iterator[NamedMember]:
-    """The image files of a tar that begins at a byte of a file; no hidden ones."""
-    for member in members(archive, who, start=start):
-        parts = [part for part in member.name.split("/") if part != "."]
-        ending = os.path.splitext(member.name)[1].lower()
-        hidden = any(part.startswith(".") for part in parts)
-        if hidden or member.isdir() or ending not in EXTENSIONS:
+
+def images(
+    archive: Path,
+    who: str,
+    *,
+    within: tuple[int, int | None] = (0, None),
+    left_out: _image_files.LeftOut | None = None,
+) -> list[NamedMember]:
+    """The image files of a tar, or of one inside another; no hidden ones.
+
+    Of a name that is there twice the last one counts, as it does when unpacking.
+    """
+    found: dict[str, NamedMember] = {}
+    left_out = left_out or _image_files.LeftOut()
+    for member in members(archive, who, within=within):
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if member.isdir() or not parts or any(map(_image_files.is_hidden, parts)):
+            continue
+        head = b"" if "." in parts[-1] else _content(archive, member, _image_files.HEAD)
+        if not _image_files.is_image(parts[-1], head):
+            left_out.note(parts[-1])
             continue
         if not member.isreg() or member.issparse():
             raise ValueError(
@@ -101,26 +120,66 @@ def images(archive: Path, who: str, *, start: int = 0) -> Iterator[NamedMember]:
                 "`tar --dereference --hard-dereference`."
             )
         place = Member(str(archive), member.offset, member.offset_data, member.size)
-        yield NamedMember(member.name, place)
+        found["/".join(parts)] = NamedMember(member.name, place)
+    return list(found.values())
 
 
-def members(archive: Path, who: str, *, start: int = 0) -> Iterator[tarfile.TarInfo]:
-    """All members of the tar that begins at a byte of a file, up to its end mark."""
+def members(
+    archive: Path, who: str, *, within: tuple[int, int | None] = (0, None)
+) -> Iterator[tarfile.TarInfo]:
+    """All members of a tar, also of those that were appended behind its end mark.
+
+    Args:
+        archive: The file.
+        who: What needs it, for messages.
+        within: The bytes of the file that hold the tar: the first, and the one behind
+            the last; None for the file's end.
+
+    Yields:
+        The members.
+
+    Raises:
+        ValueError: If it is compressed, damaged or cut off.
+    """
     _check_uncompressed(archive, who)
+    start: int | None = within[0]
     with open(archive, "rb") as file:
-        file.seek(start)
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                while member := tar.next():
-                    # Or it would keep every one.
-                    tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
-                    yield member
-                end = tar.offset
-        except (tarfile.TarError, EOFError) as error:
-            raise _damaged(archive, str(error), who) from error
-        # At a broken header, `tarfile` stops as if the archive ended there.
-        if os.pread(file.fileno(), _BLOCK, end) != bytes(_BLOCK):
-            raise _damaged(archive, f"no header and no end mark at byte {end}", who)
+        end = within[1] or os.fstat(file.fileno()).st_size
+        while start is not None:
+            file.seek(start)
+            try:
+                with tarfile.open(fileobj=file, mode="r:") as tar:
+                    while member := tar.next():
+                        # Or it would keep every one.
+                        tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
+                        yield member
+                    mark = tar.offset
+            except (tarfile.TarError, EOFError) as error:
+                raise _damaged(archive, str(error), who) from error
+            # At a broken header, `tarfile` stops as if the archive ended there.
+            if os.pread(file.fileno(), _BLOCK, mark) != bytes(_BLOCK):
+                raise _damaged(
+                    archive, f"no header and no end mark at byte {mark}", who
+                )
+            start = _behind_zeros(file.fileno(), mark, end)
+
+
+def _behind_zeros(descriptor: int, start: int, end: int) -> int | None:
+    """The first block that is not empty, behind an end mark; None if there is none."""
+    while start < end:
+        piece = os.pread(descriptor, min(_PIECE, end - start), start)
+        if not piece:
+            return None
+        rest = piece.lstrip(b"\0")
+        if rest:
+            return start + (len(piece) - len(rest)) // _BLOCK * _BLOCK
+        start += len(piece)
+    return None
+
+
+def _content(archive: Path, member: tarfile.TarInfo, size: int) -> bytes:
+    with open(archive, "rb") as file:
+        return os.pread(file.fileno(), min(size, member.size), member.offset_data)
 
 
 def _check_uncompressed(archive: Path, who: str) -> None:

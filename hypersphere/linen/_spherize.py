@@ -50,7 +50,8 @@ def spherize(
     Raises:
         TypeError: If `similarity` is a class, a module or not callable, or `where` is
             none of the above.
-        ValueError: If `eps` is not positive.
+        ValueError: If `eps` is not positive; while a model is called, if a layer is
+            selected by two such interceptors.
 
     Example:
         >>> import flax.linen
@@ -93,6 +94,10 @@ class Spherizer:
         self.answer = answer
         self.paths: list[str] = []
 
+    def __repr__(self) -> str:
+        similarity = self.answer["similarity"]
+        return f"spherize(where={self.where!r}, similarity={similarity!r})"
+
     def __call__(
         self,
         call: Callable[..., Any],
@@ -122,13 +127,27 @@ class Spherizer:
         """What to put into the layer's fields, so that its product is spherical."""
         name, plain = PRODUCTS[type(layer)]
         users, users_class = getattr(layer, name), getattr(layer, f"{name}_cls")
+        if isinstance(users, _Product):
+            raise ValueError(
+                f"The layer {dotted(layer.path)} is selected by two interceptors, "
+                f"{users.by!r} and {self!r}, and would be normalized twice. Give each "
+                "a `where` of its own."
+            )
         product = users_class() if users_class is not None else users or plain
         arguments = self.answer | {name: product}
         operator = ops.sphere_dot_general
         if type(layer) is linen.Conv:
             operator = ops.sphere_conv_general_dilated
             arguments["mask"] = layer.mask
-        return {name: functools.partial(operator, **arguments), f"{name}_cls": None}
+        product = _Product(operator, **arguments)
+        product.by = self
+        return {name: product, f"{name}_cls": None}
+
+
+class _Product(functools.partial):
+    """A product that an interceptor has put into a layer."""
+
+    by: Spherizer
 
 
 def _assign(layer: linen.Module, fields: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from hypersphere import ops
 from hypersphere.losses._centres import check, check_at_least, steady
 from hypersphere.losses._chunked import Cosines, need_all
-from hypersphere.losses._softmax import right
+from hypersphere.losses._softmax import right, widened
 
 
 def sphereface2(
@@ -69,7 +69,7 @@ def sphereface2(
     cos = need_all("sphereface2", cos)
     check("sphereface2", cos, labels, scale=scale, only_indices=True)
     _check(margin_type, margin, sharpness, positive_share)
-    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    wide = widened(cos)
     is_right = right(labels, cos.shape[-1])
     own, other = (
         steady(lambda c, i=i: _sides(c, margin_type, margin, sharpness)[i], cos)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from hypersphere import ops
 from hypersphere.losses._chunked import Cosines, chunked_softmax
-from hypersphere.losses._softmax import cross_entropy, right
+from hypersphere.losses._softmax import cross_entropy, right, widened
 
 Labels = Int[Array, " batch"] | Float[Array, "batch classes"]
 """The index of each example's class, or a share for every class."""
@@ -65,7 +65,7 @@ def margin_softmax(
             scale=scale,
         )
     given, scale = cos, _columns(scale, cos)
-    cos = ops.clip_cosine(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
+    cos = ops.clip_cosine(widened(cos))
 
     def respond(given: Array, cos: Array, **margins: Any) -> Array:
         return _respond(answer, given, cos, detach_margin, **margins)
@@ -136,7 +136,7 @@ def steady(function: Callable[..., Array], cos: Array, **margins: Any) -> Array:
     In float16 its slope is the one at the last cosine before one, where an angle's is
     45: times a large scale, that at one itself would overflow. Values are exact.
     """
-    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    wide = widened(cos)
     whole = function(wide, **margins)
     if cos.dtype != jnp.float16:
         return whole
@@ -156,7 +156,7 @@ def right_cosines(cos: Cosines, labels: Array) -> Array:
     """The cosines of the right classes, (batch, 1), in float32 or wider."""
     if isinstance(cos, ops.ChunkedCosines):
         return cos.of(labels)
-    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    wide = widened(cos)
     is_right = right(labels, cos.shape[-1])
     return jnp.sum(jnp.where(is_right, wide, 0), axis=-1, keepdims=True)
 

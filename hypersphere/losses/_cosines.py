@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 from hypersphere import ops
 from hypersphere.losses._centres import check, check_angle
 from hypersphere.losses._chunked import Cosines, need_all
-from hypersphere.losses._softmax import right
+from hypersphere.losses._softmax import right, widened
 
 
 def subcentre_outliers(
@@ -139,6 +139,6 @@ def raise_hardest(
     is_hard = jnp.any(
         index[..., None] == jnp.arange(cos.shape[-1])[None, None], axis=-2
     )
-    wide = cos.astype(jnp.promote_types(cos.dtype, jnp.float32))
+    wide = widened(cos)
     raised = jnp.cos(jnp.maximum(ops.angle(wide) - margin, 0))
     return jnp.where(is_hard, raised, wide)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from hypersphere import ops
 from hypersphere.losses._centres import check, margin_softmax, right_cosines
 from hypersphere.losses._chunked import Cosines, need_all
-from hypersphere.losses._softmax import cross_entropy, right
+from hypersphere.losses._softmax import cross_entropy, right, widened
 
 _LARGEST_SCALE = 1000.0
 
@@ -99,7 +99,7 @@ def adacos(
     """
     cos = need_all("adacos", cos)
     check("adacos", cos, labels, only_indices=True)
-    wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
+    wide = jax.lax.stop_gradient(widened(cos))
     is_right = right(labels, cos.shape[-1])
     wrong = jnp.where(is_right, -jnp.inf, state.scale * wide)
     mean = jax.nn.logsumexp(wrong) - math.log(len(cos))
@@ -156,7 +156,7 @@ def madacos(
     check("madacos", cos, labels, scale=least_scale, only_indices=True)
     if not 0 < share < 1:
         raise ValueError(f"`madacos` needs `0 < share < 1`, got `share={share!r}`.")
-    wide = jax.lax.stop_gradient(cos.astype(jnp.promote_types(cos.dtype, jnp.float32)))
+    wide = jax.lax.stop_gradient(widened(cos))
     is_right = right(labels, cos.shape[-1])
     own = right_cosines(wide, labels)[:, 0]
     median = _lower_median(own)

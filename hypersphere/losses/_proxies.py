@@ -21,6 +21,7 @@ from hypersphere.losses._centres import (
     margin_softmax,
 )
 from hypersphere.losses._chunked import Cosines
+from hypersphere.losses._softmax import widened
 
 
 def normface(
@@ -114,9 +115,7 @@ def cosface(
         "cosface",
         cos,
         labels,
-        lambda cos, margin: (
-            cos.astype(jnp.promote_types(cos.dtype, jnp.float32)) - margin
-        ),
+        lambda cos, margin: widened(cos) - margin,
         {"margin": margin},
         scale=scale,
         detach_margin=detach_margin,

@@ -55,7 +55,7 @@ def softmax(
             "`softmax` needs `0 <= label_smoothing < 1` and a finite `floor >= 0`, got "
             f"`label_smoothing={label_smoothing!r}` and `floor={floor!r}`."
         )
-    wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    wide = widened(logits)
     log_p = jax.nn.log_softmax(wide)
     if floor:
         log_p = jnp.logaddexp(log_p, math.log(floor))
@@ -138,6 +138,7 @@ def softmax_of(
         return chunked_softmax(
             cos, labels, answer or similarity, others, {}, scale=scale
         )
+    cos = widened(cos)
     responses = similarity(cos)
     if answer is not None:
         responses = jnp.where(right(labels, cos.shape[-1]), answer(cos), responses)
@@ -152,13 +153,40 @@ def cross_entropy(scale: ArrayLike, response: Array, labels: Array) -> Array:
         response: (batch, classes).
         labels: Indices; one past the end gives NaN, a negative one counts from there.
     """
-    response = response.astype(jnp.promote_types(response.dtype, jnp.float32))
+    response = widened(response)
     is_per_class = jnp.ndim(scale) == 2 and jnp.shape(scale)[1] > 1
     # The largest response leaves before the product: compiled, a product may round
     # differently from its own maximum, and past 1e9 by enough to overflow `exp`.
     largest = jax.lax.stop_gradient(jnp.max(response, axis=-1, keepdims=True))
     logits = jnp.asarray(scale) * (response if is_per_class else response - largest)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def widened(x: Array) -> Array:
+    """An array in float32 or wider, whose gradient fits into its own dtype.
+
+    A scale of some thousands times the slope of an angle is more than float16 can hold:
+    there the gradient is the largest number that it can. That needs a derivative of its
+    own, which forward mode cannot have.
+    """
+    return _from_float16(x) if x.dtype == jnp.float16 else _wide(x)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+@jax.custom_vjp
+def _from_float16(x: Array) -> Array:
+    return _wide(x)
+
+
+def _fitting(_: None, slope: Array) -> tuple[Array]:
+    most = float(jnp.finfo(jnp.float16).max)
+    return (jnp.clip(slope, -most, most).astype(jnp.float16),)
+
+
+_from_float16.defvjp(lambda x: (_wide(x), None), _fitting)
 
 
 def right(labels: Array, classes: int) -> Array:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from hypersphere import ops
 from hypersphere._checks import check_positive
 from hypersphere.losses._centres import check
+from hypersphere.losses._softmax import widened
 
 
 def spherical_softmax(
@@ -46,7 +47,7 @@ def spherical_softmax(
     """
     check("spherical_softmax", logits, labels, only_indices=True)
     check_positive("spherical_softmax", eps=eps)
-    return _of_squares(_wide(logits), labels, eps)
+    return _of_squares(widened(logits), labels, eps)
 
 
 def taylor_softmax(
@@ -80,7 +81,8 @@ def taylor_softmax(
         https://arxiv.org/abs/1511.05042
     """
     check("taylor_softmax", logits, labels, only_indices=True)
-    return _of_squares(_wide(logits) + 1, labels, 1.0)  # 2 + 2 o + o^2 = (o + 1)^2 + 1
+    # 2 + 2 o + o^2 = (o + 1)^2 + 1
+    return _of_squares(widened(logits) + 1, labels, 1.0)
 
 
 def z_loss(
@@ -122,7 +124,7 @@ def z_loss(
     """
     check("z_loss", logits, labels, only_indices=True)
     check_positive("z_loss", sharpness=sharpness, eps=eps)
-    wide, root = _wide(logits), math.sqrt(logits.shape[-1])
+    wide, root = widened(logits), math.sqrt(logits.shape[-1])
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=-1, keepdims=True))
     wide = wide / jnp.where(size > 1e15, size, 1)  # where `eps` is nothing
     mean = jnp.sum(wide / logits.shape[-1], axis=-1, keepdims=True)
@@ -141,7 +143,3 @@ def _of_squares(x: Array, labels: Array, add: float) -> Array:
 
 def _at(x: Array, labels: Array) -> Array:
     return jnp.take_along_axis(x, labels[:, None], axis=-1)[:, 0]
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -47,11 +47,11 @@ def spherize(
 
     Every `nnx.Conv`, `nnx.ConvTranspose` and `nnx.Linear` that `where` selects becomes
     the `nn.SphereConv`, `nn.SphereConvTranspose` or `nn.SphereLinear` with the same
-    weights, bias and settings. All else is copied as it is, subclasses of the three
-    and what an `nn.SphereNorm` wraps included; layers and parameters that were shared
-    are shared again. Nothing in the copy belongs to the old model. Which layers were
-    changed is logged to the logger "hypersphere", at level INFO, and
-    `nn.spherical_layers` finds them in the copy.
+    weights, bias and settings, and with what else was put on it. All else is copied as
+    it is, subclasses of the three and what an `nn.SphereNorm` wraps included; layers
+    and parameters that were shared are shared again. Nothing in the copy belongs to the
+    old model. Which layers were changed is logged to the logger "hypersphere", at level
+    INFO, and `nn.spherical_layers` finds them in the copy.
 
     A selected last layer answers in [-1, 1], which as logits is too small for a
     softmax: leave it out, or multiply its answer by a scale.
@@ -201,4 +201,7 @@ def _spherical(plain: Any, **arguments: Any) -> nnx.Module:
         bias_init=lambda *_: plain.bias.get_raw_value(),
     )
     layer.kernel, layer.bias = plain.kernel, plain.bias
+    for name, value in vars(plain).items():
+        if name not in vars(layer):  # what its owner has put on it
+            setattr(layer, name, value)
     return layer

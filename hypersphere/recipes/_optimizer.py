@@ -50,6 +50,8 @@ class Optimizer(OptimConfig):
             main one that both have, else its defaults: `piecewise`, which needs
             boundaries, is for where the main one is, too.
         frozen: Patterns of parameters that stay as they are.
+        freeze_averages: Whether a layer all of whose parameters are frozen normalizes
+            by its running averages in training as well, which stand still.
         weight_decay: Decoupled, times the learning rate; at least 0.
         decay: Patterns of what decays; empty for all kernels but spherical ones.
         clip_norm: Longest gradient, all parameters together; 0 for any.
@@ -66,10 +68,15 @@ class Optimizer(OptimConfig):
     warmup: Duration = 0
     rates: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
+    freeze_averages: bool = True
     weight_decay: float = number(0.0, 0)
     decay: tuple[str, ...] = ()
     clip_norm: float = number(0.0, 0)
     unit_norm_every: int = number(0, 0)
+
+    def still(self) -> tuple[str, ...]:
+        """Patterns of the layers whose running averages stand still."""
+        return self.frozen if self.freeze_averages else ()
 
     @abc.abstractmethod
     def direction(

@@ -62,7 +62,7 @@ def dry_run(
         >>> training.dry_run(config)["parameters"]  # doctest: +SKIP
         3437440
     """
-    check(config, own_model=parts is not None, own_data=dataset is not None)
+    config = check(config, own_model=parts is not None, own_data=dataset is not None)
     if target:
         from hypersphere.training._plan import plan, summary
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def export(
             - `weights.safetensors`: every parameter, running average and other variable
               by its dotted path, such as `head.kernel`.
             - `model.json`: `image_shape` and `dtype` of an example, `class_names`,
-              `platforms` and the config.
+              `platforms` and the config. Names are null where neither the newest
+              checkpoint nor `features.npz` has them: an older release did not note
+              them.
 
         best: Whether to take the checkpoint of the best test accuracy, as `load` does.
         parts: What `train` was given as `parts`.
@@ -72,7 +75,8 @@ def export(
             name=error.name,
         ) from error
     model, config = load(workdir, best=best, parts=parts)
-    checkpoints = Checkpoints(Path(workdir), read_only=True)
+    workdir = Path(workdir).expanduser()
+    checkpoints = Checkpoints(workdir, read_only=True)
     images = Images.of(checkpoints.meta()["dataset"])
     checkpoints.close()
     is_own = made(parts, config, images).make_model is not None
@@ -87,11 +91,11 @@ def export(
     told = {
         "image_shape": images.image_shape,
         "dtype": images.dtype,
-        "class_names": _class_names(Path(workdir), images.num_classes),
+        "class_names": _class_names(workdir, images),
         "platforms": PLATFORMS,
         "config": json.loads(to_json(config)),
     }
-    folder = Path(out)
+    folder = Path(out).expanduser()
     write_atomically(folder / "model.stablehlo", content)
     write_atomically(folder / "weights.safetensors", save(arrays))
     text = json.dumps(told, indent=2) + "\n"
@@ -131,10 +135,18 @@ def _program(model: Any, config: TrainConfig, images: Images, *, is_own: bool) -
     return content
 
 
-def _class_names(workdir: Path, num_classes: int) -> list[str]:
-    """As the data had them, or numbers if the run has not come to its end."""
+def _class_names(workdir: Path, images: Images) -> list[str] | None:
+    """As the data had them; None where an older release has not noted them."""
+    if images.class_names or not images.num_classes:
+        return list(images.class_names)
     file = workdir / "features.npz"
-    if not file.is_file():
-        return [str(label) for label in range(num_classes)]
-    with np.load(file) as arrays:
-        return [str(name) for name in arrays["class_names"]]
+    if file.is_file():
+        with np.load(file) as arrays:
+            return [str(name) for name in arrays["class_names"]]
+    warnings.warn(
+        f"The names of the {images.num_classes} classes of {workdir} are not known: an "
+        "older release did not note them before a run's end. They are null in "
+        "model.json.",
+        stacklevel=3,
+    )
+    return None

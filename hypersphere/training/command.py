@@ -260,7 +260,13 @@ def run(config: TrainConfig, overrides: Sequence[str], values: Any) -> int | str
             raise ValueError("--target and --images need --dry_run: nothing is run.")
         if not values.workdir:
             raise ValueError("Flag --workdir must be given: it is the run's folder.")
-        train(config, values.workdir, allow_changes=values.allow_changes, **own)
+        train(
+            config,
+            values.workdir,
+            allow_changes=values.allow_changes,
+            despite_damage=values.despite_damage,
+            **own,
+        )
         return 0
     except StoppedError as stopped:
         sys.stdout.write(f"{stopped}\n")

@@ -262,7 +262,7 @@ def test_a_class_without_images_is_named(tmp_path):
 
 def test_training_images_alone_are_refused(tmp_path):
     write_classes(tmp_path / "train", {"a": 2})
-    message = "`test`, `validation` or `val`.*To have a test part drawn"
+    message = "`test`, .*`valid` or `val`.*To have a test part drawn"
     with pytest.raises(FileNotFoundError, match=message):
         load(tmp_path)
 
@@ -293,3 +293,61 @@ def test_a_set_too_large_for_memory_is_refused_before_decoding(tmp_path, monkeyp
     monkeypatch.setattr(_memory, "MAX_BYTES", 400)
     with pytest.raises(ValueError, match="got 5 of 6x5x3"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"), [("Train", "Test"), ("training", "TESTING"), ("train", "valid")]
+)
+def test_parts_have_usual_names_in_any_case(tmp_path, train, test):
+    write_classes(tmp_path / train, {"a": 2, "bb": 2})
+    write_classes(tmp_path / test, {"a": 1, "bb": 1})
+    assert [
+        len(part.labels) for part in (load(tmp_path).train, load(tmp_path).test)
+    ] == [*(4, 2)]
+
+
+def test_folders_below_a_class_belong_to_it_and_what_is_left_out_is_told(
+    tmp_path, caplog
+):
+    write_classes(tmp_path / "train", {"a": 1, "bb": 1})
+    write_classes(tmp_path / "test", {"a": 1, "bb": 1})
+    train = tmp_path / "train"
+    write(train / "a" / "deep" / "down" / "z.png", random_pixels(3))
+    (train / "a" / "deep" / "again").symlink_to(train / "a")  # a loop
+    for name in ("a/._z.png", "__MACOSX/a/1.png", "a/Thumbs.db"):  # a system's own
+        write(train / "x.png", random_pixels(1)).tofile(train / "x.png")
+        (train / name).parent.mkdir(parents=True, exist_ok=True)
+        (train / "x.png").rename(train / name)
+    for name in ("notes.txt", "a/labels.csv", "a/more.csv", "bb/README"):
+        (train / name).write_text("no image")
+    assert load(tmp_path).train.labels.tolist() == [0, 0, 1]
+    (line,) = {record.getMessage() for record in caplog.records}
+    assert line.endswith("left out: 2 .csv, 1 .txt, 1 without an ending.")
+
+
+@pytest.mark.parametrize(
+    "name", ["x.jfif", "x.jpe", "x.JPG", "x.jp2", "x.apng", "x.pnm", "x.avif", "x"]
+)
+def test_common_endings_are_read_and_files_without_one_by_their_content(tmp_path, name):
+    write_classes(tmp_path / "train", {"a": 1, "bb": 1})
+    write_classes(tmp_path / "test", {"a": 1, "bb": 1})
+    kind = {".apng": ".png", "": ".png"}.get(name[1:].lower(), name[1:])
+    file = tmp_path / f"image{kind}"
+    try:
+        Image.fromarray(random_pixels(5)).save(file)
+    except (KeyError, OSError, ValueError):
+        pytest.skip(f"Pillow writes no {kind} here")
+    file.rename(tmp_path / "train" / "a" / name)
+    assert load(tmp_path).train.labels.tolist() == [0, 0, 1]
+
+
+def test_a_class_may_be_empty_if_that_is_meant(tmp_path):
+    write_classes(tmp_path / "train", {"a": 1, "bb": 1})
+    write_classes(tmp_path / "test", {"a": 1, "new": 1})
+    (tmp_path / "train" / "none").mkdir()
+    with pytest.raises(ValueError, match="empty_classes=True"):
+        load(tmp_path)
+    dataset = load(tmp_path, empty_classes=True)
+    assert dataset.class_names == ("a", "bb", "new", "none")
+    assert dataset.train.labels.tolist() == [0, 1]
+    assert dataset.test.labels.tolist() == [0, 2]

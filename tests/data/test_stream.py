@@ -1,3 +1,4 @@
+import errno
 import functools
 import io
 import multiprocessing
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from hypersphere import data
-from hypersphere.data import _decode, _examples
+from hypersphere.data import _decode, _examples, _records
 from tests.data import test_folder
 
 SIZE = 8
@@ -34,10 +35,10 @@ def photo(index):
 
 
 class Photos:
-    """Images in memory, some of which are broken or missing."""
+    """Images in memory, some of which are broken, or cannot be read some times."""
 
-    def __init__(self, count, broken=(), missing=()):
-        self.count, self.broken, self.missing = count, broken, missing
+    def __init__(self, count, broken=(), failing=()):
+        self.count, self.broken, self.failing = count, broken, dict(failing)
         self.reads = 0
 
     def __len__(self):
@@ -45,8 +46,9 @@ class Photos:
 
     def __getitem__(self, index):
         self.reads += 1
-        if index in self.missing:
-            raise FileNotFoundError(self.name(index))
+        if self.failing.get(index, 0):
+            self.failing[index] -= 1
+            raise OSError(errno.EIO, "Input/output error", self.name(index))
         content = photo(index)
         if index in self.broken:
             content = content[: len(content) // 2]
@@ -146,9 +148,8 @@ def test_scale_reaches_the_crops():
     assert spread[0] > 2 * spread[1]
 
 
-@pytest.mark.parametrize("kind", ["broken", "missing"])
-def test_bad_images_are_replaced_and_reported(kind):
-    photos = Photos(9, **{kind: {1, 7}})
+def test_bad_images_are_replaced_and_reported():
+    photos = Photos(9, broken={1, 7})
     with train_batches(photos, batch_size=4, stop=9) as stream:
         batches = list(stream)
     assert_same(batches, [batch_at(photos, step, batch_size=4) for step in range(9)])
@@ -200,8 +201,26 @@ def test_an_evaluation_counts_every_image_once(size, batch_size, hosts):
     assert padding == -size % batch_size
 
 
+@pytest.mark.parametrize("kind", ["train", "eval"])
+def test_a_read_that_fails_for_a_moment_changes_nothing(kind, monkeypatch):
+    monkeypatch.setattr(_records, "_WAITS", (0.0, 0.0, 0.0))
+
+    def batches(photos):
+        opened = {
+            "train": lambda: train_batches(photos, batch_size=4, stop=5),
+            "eval": lambda: eval_stream(photos, batch_size=4),
+        }
+        with opened[kind]() as stream:
+            return list(stream)
+
+    passing = Photos(9, broken={1}, failing={0: 3, 7: 1})
+    assert_same(batches(passing), batches(Photos(9, broken={1})))
+    with pytest.raises(OSError, match=r"cannot be read .Input/output.*photo 7"):
+        batches(Photos(9, failing={7: 99}))
+
+
 def test_an_evaluation_reports_bad_images_and_goes_on():
-    photos = Photos(7, broken={2}, missing={5})
+    photos = Photos(7, broken={2, 5})
     with eval_stream(photos, batch_size=4) as stream:
         batches = list(stream)
     assert [batch.weights.tolist() for batch in batches] == [[1, 1, 0, 1], [1, 0, 1, 0]]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from hypersphere import data
+from hypersphere.data import _image_files, _tar
 from hypersphere.data._tar import open_tar
 
 
@@ -173,8 +174,9 @@ def test_what_is_no_image_is_ignored(tmp_path):
 @pytest.mark.parametrize("format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_long_and_foreign_names_are_read(tmp_path, format):
     name = "klasse/" + "ä" * 130 + ".jpg"
+    names = [name.replace("ä", "ö"), name]
     for part in ("train", "test"):
-        (tmp_path / f"{part}.tar").write_bytes(tar([name, name], format=format))
+        (tmp_path / f"{part}.tar").write_bytes(tar(names, format=format))
     train = open_tar(str(tmp_path)).train
     assert train.name(1) == f"{tmp_path}/train.tar/{name}"
     assert train[1].content == content(name)
@@ -315,3 +317,48 @@ def test_archives_can_be_loaded_whole(tmp_path):
     assert dataset.train.images.shape == dataset.test.images.shape == (4, 2, 2, 3)
     assert (dataset.train.images == [10, 20, 30]).all()
     assert dataset.class_names == ("a", "b") and [*dataset.train.labels] == [0, 0, 1, 1]
+
+
+def appended(folder, *archives):
+    (folder / "train.tar").write_bytes(b"".join(archives))
+    (folder / "test.tar").write_bytes(tar(["a/9.jpg", "b/9.jpg"]))
+    return open_tar(str(folder))
+
+
+def test_what_was_appended_behind_an_end_mark_is_read(tmp_path):
+    parts = tar(["a/1.jpg"]), tar(["b/1.jpg"]), tar(["b/2.jpg"])
+    opened = appended(tmp_path, parts[0], bytes(5 * 512), *parts[1:])
+    assert [(name, label) for name, label, _ in found(opened.train)] == [
+        ("1.jpg", 0),
+        ("1.jpg", 1),
+        ("2.jpg", 1),
+    ]
+
+
+def test_of_a_member_twice_the_last_counts_as_when_unpacking(tmp_path):
+    names = ["a/1.jpg", "b/1.jpg"]
+    again = tar(["./a/1.jpg"], contents=lambda name: b"the last one")
+    opened = appended(tmp_path, tar(names), again)
+    assert [(label, content) for _, label, content in found(opened.train)] == [
+        (0, b"the last one"),
+        (1, content("b/1.jpg")),
+    ]
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_header_that_was_zeroed_is_damage_and_no_end(tmp_path, place):
+    whole = bytearray(tar(["a/1.jpg", "b/1.jpg", "b/2.jpg"], format=tarfile.GNU_FORMAT))
+    headers = [
+        i for i in range(0, len(whole), 512) if whole[i + 257 : i + 262] == b"ustar"
+    ]
+    whole[headers[place] : headers[place] + 512] = bytes(512)
+    with pytest.raises(ValueError, match="cut off, damaged or no tar"):
+        appended(tmp_path, bytes(whole))
+
+
+def test_an_inner_archive_ends_where_the_outer_one_says(tmp_path):
+    inner = {"a.tar": tar(["1.jpg"]), "b.tar": tar(["2.jpg", "3.jpg"])}
+    outer = tar(list(inner), contents=inner.__getitem__)
+    (tmp_path / "x.tar").write_bytes(outer)
+    found = _tar._imagenet_train(tmp_path / "x.tar", "x", _image_files.LeftOut())
+    assert [name for name, _ in found] == ["a", "b", "b"]

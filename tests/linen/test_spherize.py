@@ -63,6 +63,21 @@ def test_answers_as_the_spherical_layers_on_the_same_parameters(images):
     assert interceptor.paths == PATHS[:3]
 
 
+def test_two_interceptors_on_one_layer_are_refused_by_its_name_and_theirs(images):
+    model = MnistNet()
+    one, other = linen.spherize(), linen.spherize(where="Dense_0")
+    apart = linen.spherize(where="*Conv*")
+
+    def call(outer, inner):
+        with flax.linen.intercept_methods(outer):
+            respond = functools.partial(intercepted, inner, model.init_with_output)
+            return jax.eval_shape(respond, jax.random.key(0), images)
+
+    with pytest.raises(ValueError, match=r"layer Dense_0 is.*Dense_0.*where=None"):
+        call(one, other)
+    call(apart, other)
+
+
 def test_the_model_is_plain_again_afterwards_even_after_an_error(images):
     apply = MnistNet().apply
 

@@ -148,6 +148,20 @@ def gradients(loss, cos, labels, feature_norm):
 
 
 @every_loss
+def test_gradients_fit_into_float16_whatever_the_length():
+    cos = jnp.array([[1, -1, 0.5], [-1, 1, 0.9995]], jnp.float16)
+    lengths = jnp.full(2, 30_000, jnp.float16)
+
+    @jax.jit
+    @functools.partial(jax.grad, argnums=(0, 1))
+    def slopes(cos, lengths):
+        return jnp.sum(losses.ga_softmax(cos, labels, feature_norm=lengths))
+
+    labels = jnp.array([1, 1])
+    for slope in slopes(cos, lengths):
+        assert slope.dtype == jnp.float16 and np.all(np.isfinite(slope))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_gradients_are_finite_at_the_poles_and_for_every_length(loss, dtype):
     cos = COS.copy()

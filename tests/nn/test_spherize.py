@@ -107,6 +107,17 @@ def test_the_old_model_is_left_as_it_was_and_survives_a_donation(draw):
     np.testing.assert_array_equal(respond(model, x), answer)
 
 
+def test_what_was_put_on_a_layer_is_on_the_copy():
+    model = make()
+    model.stem.gain = nnx.Param(jnp.full((2,), 3.0))
+    model.stem.note = "ours"
+    copy = nn.spherize(model)
+    assert isinstance(copy.stem, nn.SphereConv) and copy.stem.note == "ours"
+    assert copy.stem.gain[...].tolist() == [3, 3]
+    assert copy.stem.gain is not model.stem.gain
+    assert ("stem", "gain") in dict(nnx.to_flat_state(nnx.state(copy, nnx.Param)))
+
+
 @pytest.mark.parametrize(
     ("where", "expected"),
     {

@@ -1,3 +1,4 @@
+import errno
 import functools
 import logging
 import os
@@ -157,12 +158,12 @@ def test_values_that_changed_before_they_were_written_are_noticed(
     tmp_path, opened, monkeypatch
 ):
     checkpoints = opened(tmp_path)
-    write = checkpoints._checkpointer.save
+    write = checkpoints._files._checkpointer.save
 
     def write_other_values(path, leaves):
         write(path, {name: leaf.at[1].add(1) for name, leaf in leaves.items()})
 
-    monkeypatch.setattr(checkpoints._checkpointer, "save", write_other_values)
+    monkeypatch.setattr(checkpoints._files._checkpointer, "save", write_other_values)
     checkpoints.save(1, {"x": jnp.zeros(3)}, {})
     with pytest.raises(OSError, match=r"the bits of \['x'\] are not those"):
         checkpoints.restore({"x": jax.ShapeDtypeStruct((3,), jnp.float32)})
@@ -498,3 +499,76 @@ def test_two_processes_share_the_checkpoints(tmp_path):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err[-3000:]
         assert out.splitlines()[-1] == "['2', '3', '3.damaged']"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lr[0.1]", "a b*?", "{x}{}", "100%20", "\\d[!x]", "ü日本", "gs:", "x" * 200],
+)
+def test_a_folder_may_be_called_anything(tmp_path, opened, name):
+    checkpoints = opened(tmp_path / name)
+    checkpoints.save(1, {"x": jnp.arange(3.0)}, {})
+    found = checkpoints.restore({"x": jax.ShapeDtypeStruct((3,), jnp.float32)})
+    assert found.state["x"].tolist() == [0, 1, 2] and not found.complaints
+
+
+def test_what_a_reader_would_not_find_is_not_sealed(tmp_path, opened, monkeypatch):
+    checkpoints = opened(tmp_path)
+    wait = checkpoints._files.wait
+
+    def lose_one():
+        wait()
+        for file in (tmp_path / "checkpoints" / "1.part").rglob("d/*"):
+            file.unlink()
+
+    monkeypatch.setattr(checkpoints._files, "wait", lose_one)
+    checkpoints.save(1, {"x": jnp.zeros(3)}, {})
+    with pytest.raises(SaveError, match="cannot be read back"):
+        checkpoints.wait()
+    assert checkpoints.steps() == []
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(saved, opened, monkeypatch):
+    from hypersphere.training.checkpoints import _checkpoint
+
+    def fail(folder, seal):
+        raise OSError(errno.EIO, "Input/output error")
+
+    checkpoints = opened(saved)
+    with monkeypatch.context() as patch:
+        patch.setattr(_checkpoint, "check_files", fail)
+        with pytest.raises(OSError, match=r"Checkpoint 3 .*cannot be read.*Input/out"):
+            checkpoints.restore(shapes())
+    assert checkpoints.damaged() == [] and checkpoints.steps() == [2, 3]
+    assert not checkpoints.restore(shapes()).complaints
+
+
+def test_processes_that_see_other_checkpoints_change_nothing(
+    saved, opened, monkeypatch
+):
+    from hypersphere.training.checkpoints import _checkpoint
+    from hypersphere.training.machine import _distributed
+
+    checkpoints = opened(saved)
+    unmounted = lambda mine: np.array([mine, -1])  # noqa: E731
+    monkeypatch.setattr(_checkpoint, "everyones", unmounted)
+    monkeypatch.setattr(_distributed, "_LAGS", (0.0,))
+    with pytest.raises(OSError, match=r"process by process, 3, none.*mounted"):
+        checkpoints.restore(shapes())
+    unsealed = lambda mine: np.array([mine, mine.dtype == bool])  # noqa: E731
+    monkeypatch.setattr(_checkpoint, "everyones", unsealed)
+    monkeypatch.setattr(_checkpoint, "seen_by_all", lambda look, _: [look()[0]] * 2)
+    with pytest.raises(OSError, match="whole to process 0, and not to process 1"):
+        checkpoints.restore(shapes())
+    assert checkpoints.damaged() == []
+
+
+def test_a_score_can_be_given_later(saved, opened):
+    checkpoints = opened(saved, keep_best=1)
+    checkpoints.amend(2, {"seconds": 9.0}, score=0.7)
+    assert checkpoints.best_step() == 2
+    state, meta, complaints = checkpoints.restore(shapes(), step=2)
+    assert (meta, complaints) == ({"seconds": 9.0}, [])
+    assert bits(state) == bits(state_at(2))
+    checkpoints.amend(2, {"seconds": 8.0}, score=None)
+    assert checkpoints.best_step() == 2

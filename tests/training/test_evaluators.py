@@ -8,6 +8,7 @@ from hypersphere import training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.run import _judge, _loop
 from hypersphere.training.settings._check import check
+from tests.data import test_folder
 from tests.helpers import respond
 from tests.training.small import SOURCE, arrays, config_of, fresh, set_up
 
@@ -58,12 +59,26 @@ def test_a_loaded_model_has_the_averaged_weights(finished):
     np.testing.assert_array_equal(kernel, average["stages"][0][0]["conv"]["kernel"])
 
 
+def test_a_set_without_one_class_is_judged_by_the_names_of_its_classes(tmp_path):
+    for part, classes in (("all", "abc"), ("some", "bc")):
+        for name in classes:
+            for index in range(4):
+                file = tmp_path / part / "train" / name / f"{index}.png"
+                pixels = np.full((8, 8), 80 * "abc".index(name) + index, np.uint8)
+                test_folder.write(file, pixels)
+                test_folder.write(tmp_path / part / "test" / name / "0.png", pixels)
+    other = f"folder:{tmp_path}/some"
+    source = f"folder:{tmp_path}/all"
+    config = config_of({"data.source": source, "evaluators": (f"{other} every 3",)})
+    found = set_up(config).evaluators
+    labels = {k: np.asarray(e.split.pool[1]).tolist() for k, e in found.items()}
+    assert labels == {"test": [0, 1, 2], other: [1, 2]}
+
+
 def test_a_set_of_more_classes_than_trained_on_is_refused():
     other = SOURCE.replace("classes=3", "classes=4")
     config = config_of(evaluators=(f"{other} every 3",))
-    with pytest.raises(
-        ValueError, match=r"trained on, \[8, 8, 1\] and 3, got \[8, 8, 1\] and 4 in"
-    ):
+    with pytest.raises(ValueError, match=r"1 classes that are not trained on.*'3'"):
         set_up(config)
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from hypersphere import data, training
+from hypersphere.training import _export
 from tests.training.small import leave_run
 
 
@@ -57,6 +58,13 @@ def test_a_reader_learns_what_goes_in_and_what_comes_out(exported):
     told = json.loads((exported[1] / "model.json").read_text())
     assert told["image_shape"] == [8, 8, 1] and told["class_names"] == ["0", "1", "2"]
     assert told["config"]["loss"]["name"] == "w_softmax"
+
+
+def test_names_of_classes_come_from_the_data_and_are_not_invented(tmp_path):
+    images = training.Images("", (8, 8, 1), 2, 9, class_names=("cat", "dog"))
+    assert _export._class_names(tmp_path, images) == ["cat", "dog"]
+    with pytest.warns(UserWarning, match="names of the 2 classes.*are not known"):
+        assert _export._class_names(tmp_path, images._replace(class_names=())) is None
 
 
 def test_nothing_to_export_says_so(tmp_path):

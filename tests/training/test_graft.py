@@ -52,6 +52,14 @@ def test_a_parameter_that_does_not_fit_is_named_with_the_way_out(donor, message)
         graft(params(), donor, ())
 
 
+def test_what_the_donor_has_more_of_is_refused_unless_left_behind():
+    donor = params(value=1.0) | {"memory": {"kernel": full((2,), 1.0)}}
+    with pytest.raises(ValueError, match=r"1 arrays.*: memory\.kernel.*init_fresh"):
+        graft(params(), donor, ())
+    mixed = graft(params(), donor, ("memory.*",))
+    assert mixed.keys() == params().keys()
+
+
 def test_a_pattern_that_fits_nothing_is_named_with_the_nearest_parameters():
     with pytest.raises(ValueError, match=r"'haed\.\*'.*nearest.*head\.kernel"):
         graft(params(), params(), ("haed.*",))

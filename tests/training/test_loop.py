@@ -9,6 +9,7 @@ import pytest
 
 from hypersphere import data, training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.checkpoints._seal import read_seal, replace_seal
 from hypersphere.training.run import _cadence, _judge, _loop, _run, _stepper, _workdir
 from hypersphere.training.run._guard import SpikeError
 from hypersphere.training.settings._durations import resolve
@@ -236,8 +237,104 @@ def test_data_that_have_changed_are_not_taken_for_the_same(
     load = data.load
     other = tiny.data.source.replace("examples=48", "examples=60")
     monkeypatch.setattr(data, "load", lambda source, **kw: load(other, **kw))
-    with pytest.raises(ValueError, match=r"data have changed.*'train': 48.*60"):
+    with pytest.raises(ValueError, match=r"data have changed.*were 48 images.*are 60"):
         training.train(tiny, unfinished)
+
+
+def test_classes_that_were_renamed_are_told_and_allowed_on_request(
+    tiny, unfinished, monkeypatch, capsys
+):
+    load = data.load
+
+    def renamed(source, **arguments):
+        found = load(source, **arguments)
+        names = ("zero", *found.class_names[1:])
+        return dataclasses.replace(found, class_names=names)
+
+    monkeypatch.setattr(data, "load", renamed)
+    with pytest.raises(ValueError, match=r"class 0 was '0' and is 'zero'.*--allow_ch"):
+        training.train(tiny, unfinished)
+    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
+    training.train(tiny, unfinished, allow_changes=True)
+    assert "With other data than before: class 0" in capsys.readouterr().out
+
+
+def test_other_images_of_the_same_number_are_told(tiny, unfinished, monkeypatch):
+    load = data.load
+
+    def inverted(source, **arguments):
+        found = load(source, **arguments)
+        images = 255 - found.test.images
+        return dataclasses.replace(found, test=found.test._replace(images=images))
+
+    monkeypatch.setattr(data, "load", inverted)
+    with pytest.raises(ValueError, match="begun: the images to test are others"):
+        training.train(tiny, unfinished)
+
+
+def test_an_old_folder_takes_the_data_of_today_and_says_so(
+    tiny, unfinished, monkeypatch, capsys
+):
+    for seal in unfinished.glob("checkpoints/*/seal.json"):
+        old = read_seal(seal.parent)
+        for name in ("class_names", "contents", "dtype"):
+            del old["meta"]["dataset"][name]
+        del old["meta"]["config"], old["meta"]["progress"]["logged"]
+        replace_seal(seal.parent, old)
+    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
+    training.train(tiny, unfinished)
+    assert "of an older release, which did not note" in capsys.readouterr().out
+
+
+def test_a_config_that_is_lost_is_that_of_the_checkpoint(tiny, unfinished, capsys):
+    (unfinished / "config.json").unlink()
+    other = dataclasses.replace(tiny, seed=5)
+    with pytest.raises(ValueError, match=r"config\.seed is 0 there and 5 now"):
+        training.train(other, unfinished)
+    assert "config.json is missing: the config in its" in capsys.readouterr().out
+    assert training.load(unfinished).config == resolve(tiny, examples=48)
+    (unfinished / "config.json").write_text("null")
+    with pytest.raises(ValueError, match=r"config\.seed is 0 there and 5 now"):
+        training.train(other, unfinished)
+
+
+def test_a_hole_in_the_log_is_told(tiny, unfinished, monkeypatch, capsys):
+    file = unfinished / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text(lines[0][:9] + "\n" + lines[1] + '{"step": 3, "spl')
+    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
+    training.train(tiny, unfinished)
+    told = capsys.readouterr().out
+    assert "1 lines cannot be read" in told
+    assert "has a hole: nothing of training from step" in told and "to 6" in told
+
+
+def test_damaged_checkpoints_are_not_passed_over_without_being_told_to(
+    tiny, unfinished, monkeypatch, capsys
+):
+    for seal in unfinished.glob("checkpoints/*/seal.json"):
+        seal.write_text("damaged")
+    before = (unfinished / "metrics.jsonl").read_text()
+    for message in ("No checkpoint in .* can be read", "but damaged ones: 3.damaged"):
+        with pytest.raises(OSError, match=message + ".*--despite_damage"):
+            training.train(tiny, unfinished)
+    assert (unfinished / "metrics.jsonl").read_text() == before
+    monkeypatch.setattr(_loop, "finish", lambda *arguments: {})
+    training.train(tiny, unfinished, despite_damage=True)
+    assert "has no whole checkpoint: it begins at step 0" in capsys.readouterr().out
+
+
+def test_an_old_run_keeps_what_frozen_meant_when_it_was_begun(tiny, finished, capsys):
+    tiny.optim.frozen = ("stages.0.*",)
+    fields = json.loads(training.to_json(tiny))
+    del fields["optim"]["freeze_averages"]
+    folder = finished[1].parent / "old"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(fields))
+    (folder / "result.json").write_text("[]")
+    with pytest.raises(TypeError):  # of the result that is none
+        training.train(tiny, folder)
+    assert "freeze_averages=False, as this run was begun" in capsys.readouterr().out
 
 
 def test_a_picture_that_cannot_be_drawn_does_not_lose_the_result(

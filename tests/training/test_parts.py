@@ -319,7 +319,7 @@ def decoded(config):
 
 
 def regress(config, images):
-    assert images == ("vectors", (5,), 0, 40, 13, "float32")
+    assert images[:6] == ("vectors", (5,), 0, 40, 13, "float32")
 
     def loss(outputs, labels, step):
         known = jnp.concatenate([labels["both"], labels["sum"][:, None]], -1)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from tests.training import resilience
 from tests.training.resilience import arrays, ended, logged, outcome, run, saved, start
 
@@ -86,6 +87,10 @@ def test_an_evaluation_is_cut_short_and_done_by_the_next_start(tmp_path):
     raw = {"test_raw", "train_raw"}
     assert of_last == {"train", "test", "train_eval"} | raw
     assert arrays(folder) == before
+    checkpoints = Checkpoints(folder, read_only=True)
+    assert checkpoints.best_step() == 8  # its score was found after it was saved
+    assert checkpoints.meta()["progress"]["evaluated"] == {"test": 8, "train": 8}
+    checkpoints.close()
 
 
 def test_a_signal_before_the_first_step_ends_in_a_status_that_restarts(tmp_path):

@@ -301,7 +301,11 @@ def test_the_metrics_are_those_of_the_update(plain):
 @pytest.fixture(scope="module")
 def partly_frozen():
     """The states of a setup whose stages are frozen and whose head has another rate."""
-    changes = {"optim.frozen": ("stages.*",), "optim.rates": ("head.*: 10",)}
+    changes = {
+        "optim.frozen": ("stages.*",),
+        "optim.freeze_averages": False,
+        "optim.rates": ("head.*: 10",),
+    }
     return followed(set_up(config_of(changes)), 2)[0]
 
 

@@ -7,7 +7,6 @@ and the next one deletes. In it are `state/`, as Orbax writes it, and `seal.json
 
 import contextlib
 import json
-import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent import futures
@@ -18,18 +17,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from etils import epath
-from jax.experimental import multihost_utils
 
 from hypersphere.training.checkpoints import _leaves
 from hypersphere.training.checkpoints._fingerprint import fingerprints, finite
 from hypersphere.training.checkpoints._seal import check_files, read_seal
 from hypersphere.training.checkpoints._step_folders import StepFolders
+from hypersphere.training.checkpoints._tree_files import TreeFiles, quiet
 from hypersphere.training.machine._distributed import (
     barrier,
+    everyones,
     is_first,
     is_so_everywhere,
+    seen_by_all,
 )
 
 FOLDER = "checkpoints"
@@ -37,6 +36,10 @@ FOLDER = "checkpoints"
 
 class SaveError(OSError):
     """A checkpoint could not be written, as on a full disk; older ones are whole."""
+
+
+class AllDamagedError(OSError):
+    """There are checkpoints, and none of them is whole."""
 
 
 class Restored(NamedTuple):
@@ -100,7 +103,7 @@ class Checkpoints:
         self._folders = StepFolders((workdir / FOLDER).absolute())
         self._keep, self._keep_best = keep, keep_best
         self._read_only = read_only
-        self._checkpointer = ocp.StandardCheckpointer()
+        self._files = TreeFiles(self._folders.folder)
         self._finisher = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: futures.Future[None] | None = None
         if is_first() and not read_only:
@@ -193,7 +196,9 @@ class Checkpoints:
             ValueError: If a checkpoint is of another model than the template, or if its
                 arrays cannot be placed as the template says. Nothing is renamed.
             FileNotFoundError: If there is no checkpoint of `step`.
-            OSError: If there are checkpoints and all that were tried are damaged.
+            OSError: If there are checkpoints and all that were tried are damaged; if
+                a file cannot be read, or not all processes see the same. In these two
+                cases nothing is renamed.
         """
         self._settle()
         wanted = jax.tree.map(_leaves.placed, _leaves.flatten(template))
@@ -216,11 +221,41 @@ class Checkpoints:
             kind_of_error = OSError if complaints else FileNotFoundError
             raise kind_of_error(f"In {folder} {missing}. Others there: {others}.")
         if complaints:
-            raise OSError(
+            raise AllDamagedError(
                 f"No checkpoint in {folder} can be read: {'; '.join(complaints)}. "
-                "Restore them from a copy, or delete the folder to start anew."
+                "Restore them from a copy, delete the folder to start anew, or begin "
+                "at step 0 in it with --despite_damage."
             )
         return None
+
+    def amend(self, step: int, meta: dict[str, Any], *, score: float | None) -> None:
+        """Says anew what is kept with a state, which itself stays as it is.
+
+        Args:
+            step: Of a whole checkpoint; another one is left alone.
+            meta: As for `save`.
+            score: As for `save`; None leaves what is there.
+
+        Raises:
+            ValueError: If this was opened read-only.
+            SaveError: If it could not be written; the old one is whole.
+        """
+        self._refuse_read_only("amend")
+        self._settle()
+        if is_first() and step in self.steps():
+            try:
+                scored = {} if score is None else {"score": float(score)}
+                self._folders.amend(step, {"meta": meta, **scored})
+            except OSError as error:
+                raise SaveError(
+                    f"Checkpoint {step} in {self._folders.folder} could not be given "
+                    f"its score ({_in_short(error)}). It is whole without."
+                ) from error
+        barrier("hypersphere checkpoint amended")
+
+    def damaged(self) -> list[str]:
+        """The names of the folders that were set aside as damaged."""
+        return self._folders.damaged()
 
     def check(self) -> None:
         """Raises the error of a save that has failed since; does not wait.
@@ -243,7 +278,7 @@ class Checkpoints:
             self.wait()
         finally:
             self._finisher.shutdown()
-            self._checkpointer.close()
+            self._files.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -286,16 +321,24 @@ class Checkpoints:
             if is_first():
                 self._folders.begin(step)
             files = jax.tree.map(_leaves.written, leaves)
-            self._checkpointer.save(self._folders.part(step) / "state", files)
+            self._files.write(self._folders.part(step) / "state", files)
+            smallest = min(files, key=lambda name: files[name].nbytes)
+            like = jax.ShapeDtypeStruct(files[smallest].shape, files[smallest].dtype)
         found = fingerprints(leaves), finite(leaves)  # now: `state` may soon be donated
-        self._pending = self._finisher.submit(self._finish, step, content, found, size)
+        job = step, content, found, size, (smallest, like)
+        self._pending = self._finisher.submit(self._finish, *job)
 
     def _finish(
-        self, step: int, content: dict[str, Any], found: Any, size: int
+        self,
+        step: int,
+        content: dict[str, Any],
+        found: Any,
+        size: int,
+        one: tuple[str, jax.ShapeDtypeStruct],
     ) -> None:
         """Seals what Orbax writes, as soon as that is done; runs in a thread."""
         with self._cleared_on_failure(step, size):
-            self._checkpointer.wait_until_finished()
+            self._files.wait()
             prints, whole = jax.device_get(found)
             bad = [name for name, is_finite in whole.items() if not is_finite]
             if bad:
@@ -304,6 +347,8 @@ class Checkpoints:
                     f"{', '.join(bad[:5])}. It was not saved; the checkpoint before it "
                     "is kept."
                 )
+            if jax.process_count() == 1:  # of several none reads alone
+                self._files.check(self._folders.part(step) / "state", *one)
             if is_first():
                 prints = {name: int(number) for name, number in prints.items()}
                 self._folders.finish(step, {**content, "prints": prints})
@@ -312,12 +357,21 @@ class Checkpoints:
                 self._folders.delete_old(keep=self._keep, keep_best=self._keep_best)
 
     def _newest(self, below: int | None) -> int | None:
-        """As the first process sees it: the others' view of the disk may lag."""
-        steps = [s for s in self._folders.numbered() if below is None or s < below]
-        newest = max(steps, default=-1)
-        if jax.process_count() > 1:
-            newest = int(multihost_utils.broadcast_one_to_all(np.int32(newest)))
-        return None if newest < 0 else newest
+        """The newest checkpoint that all processes see; views of a disk may lag."""
+
+        def views_now() -> list[int]:
+            steps = [s for s in self._folders.numbered() if below is None or s < below]
+            return everyones(np.int32(max(steps, default=-1))).tolist()
+
+        views = seen_by_all(views_now, lambda views: len(set(views)) == 1)
+        if len(set(views)) == 1:
+            return None if views[0] < 0 else views[0]
+        told = [f"{view}" if view >= 0 else "none" for view in views]
+        raise OSError(
+            f"The processes see different checkpoints in {self._folders.folder}; the "
+            f"newest are, process by process, {', '.join(told)}. Is that folder shared "
+            "and mounted on all hosts? Nothing was changed."
+        )
 
     def _set_aside(self, step: int, word: str) -> None:
         if is_first():
@@ -335,17 +389,31 @@ class Checkpoints:
         Once the files are known to be as they were written, an error of Orbax has
         another reason, such as too little memory: it is raised, and nothing renamed.
         """
-        folder, seal, damage = self._folders.path(step), {}, ""
+        folder, seal, damage, unseen = self._folders.path(step), {}, "", ""
         try:
             seal = read_seal(folder)
             if is_first():
                 check_files(folder, seal)
-        except PermissionError:
-            raise
-        except (OSError, ValueError) as error:
+        except OSError as error:  # which says nothing of what is there
+            unseen = _in_short(error)
+        except ValueError as error:
             damage = _in_short(error)
-        if not is_so_everywhere(not damage):
-            return damage or "another process cannot read it"
+        if not is_so_everywhere(not unseen):
+            raise OSError(
+                f"Checkpoint {step} in {self._folders.folder} cannot be read"
+                f"{f' ({unseen})' if unseen else ' by another process'}. Nothing was "
+                "changed. Try again; if it stays so, move that folder elsewhere, and "
+                "the one before it will be used."
+            )
+        views = everyones(np.bool_(damage))
+        if views.any():
+            if not views[0]:  # whole to the process that looks at every file
+                raise OSError(
+                    f"Checkpoint {step} in {self._folders.folder} is whole to process "
+                    f"0, and not to process {int(views.argmax())}. Is that folder "
+                    "shared and mounted on all hosts? Nothing was changed."
+                )
+            return damage or "as the first process sees it"
         wanted = here | {
             name: _leaves.as_there(here[name], seal["kinds"].get(name, ""), kept)
             for name, kept in padded.items()
@@ -357,11 +425,8 @@ class Checkpoints:
                 f"another model: they differ in {differing}. Have the data or the code "
                 "changed? Choose another --workdir."
             )
-        # The handler itself: a checkpointer would wait for processes that have failed.
-        files = ocp.StandardCheckpointHandler().restore(
-            epath.Path(folder / "state"),
-            args=ocp.args.StandardRestore(jax.tree.map(_leaves.written, wanted)),
-        )
+        templates = jax.tree.map(_leaves.written, wanted)
+        files = self._files.read(folder / "state", templates)
         leaves = jax.tree.map(_leaves.read, files, wanted)
         prints = jax.device_get(fingerprints(leaves))
         for name, leaf in leaves.items():
@@ -383,7 +448,7 @@ class Checkpoints:
     def _cleared_on_failure(self, step: int, size: int) -> Iterator[None]:
         """Removes what was written of a checkpoint of so many bytes, and says why."""
         try:
-            with _quiet():
+            with quiet():
                 yield
         except Exception as error:  # whatever a full disk makes Orbax raise
             if is_first():
@@ -403,20 +468,3 @@ class Checkpoints:
 
 def _in_short(error: Exception) -> str:
     return str(error).splitlines()[0][:120] if str(error) else repr(error)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps pages about an error off the console; it is reported in one line."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-
-    def is_other(record: logging.LogRecord) -> bool:
-        return record.name == "absl" and "orbax" not in record.pathname
-
-    for logger in loggers:
-        logger.addFilter(is_other)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(is_other)

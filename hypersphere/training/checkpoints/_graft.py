@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hypersphere._select import dotted, matches
+from hypersphere._select import Path, dotted, matches
 from hypersphere.training.machine import _mesh
 
 
@@ -26,7 +26,7 @@ def graft(
 
     Raises:
         ValueError: If a pattern fits nothing, or the other run has no such array, or
-            one of another shape.
+            one of another shape, or one that this run has not.
 
     Example:
         >>> import jax.numpy as jnp
@@ -37,7 +37,7 @@ def graft(
         [1. 1.] [0. 0. 0.]
     """
     if must_fit:
-        _check_patterns(fresh, patterns)
+        _check_patterns((fresh, donor), patterns)
     given = {
         jax.tree_util.keystr(keys): leaf
         for keys, leaf in jax.tree_util.tree_flatten_with_path(donor)[0]
@@ -61,12 +61,35 @@ def graft(
             leaf.shape, leaf.sharding, lambda index: whole[index]
         )
 
+    _refuse_more(fresh, donor, patterns)
     return jax.tree_util.tree_map_with_path(choose, fresh)
 
 
-def _check_patterns(params: Any, patterns: tuple[str, ...]) -> None:
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    paths = [_mesh.names(keys) for keys, _ in leaves]
+def _refuse_more(fresh: Any, donor: Any, patterns: tuple[str, ...]) -> None:
+    """Raises if the other run has arrays that nobody has said to leave behind."""
+    here = set(_paths(fresh))
+    more = [
+        path
+        for path in _paths(donor)
+        if path not in here and not any(matches(each, path) for each in patterns)
+    ]
+    if more:
+        told = ", ".join(map(dotted, more[:3]))
+        raise ValueError(
+            f"The run of `config.init_from` has {len(more)} arrays that this network "
+            f"lacks: {told}{', ...' * (len(more) > 3)}. Is it the network that was "
+            f"meant? Add patterns for them, such as {dotted(more[0])!r}, to "
+            "`config.init_fresh` to leave them behind."
+        )
+
+
+def _paths(tree: Any) -> list[Path]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return [_mesh.names(keys) for keys, _ in leaves]
+
+
+def _check_patterns(trees: Any, patterns: tuple[str, ...]) -> None:
+    paths = [path for tree in trees for path in _paths(tree)]
     for pattern in patterns:
         if not any(matches(pattern, path) for path in paths):
             nearest = difflib.get_close_matches(

@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from hypersphere._files import flush
+from hypersphere._files import flush, write_atomically
 
 SEAL = "seal.json"
 
@@ -40,10 +40,28 @@ def write_seal(folder: Path, content: dict[str, Any]) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path != folder / SEAL
     }
-    written = json.dumps({**content, "files": files}).encode()
-    (folder / SEAL).write_bytes(written + b"\n%08x\n" % zlib.crc32(written))
+    (folder / SEAL).write_bytes(_sealed({**content, "files": files}))
     for path in (*folder.rglob("*"), folder):
         flush(path)
+
+
+def replace_seal(folder: Path, seal: dict[str, Any]) -> None:
+    """Writes another seal for the same files, whole or not at all.
+
+    Args:
+        folder: What is sealed.
+        seal: As `read_seal` returns it, with what is new.
+
+    Raises:
+        OSError: If it cannot be written; the old one stays.
+    """
+    write_atomically(folder / SEAL, _sealed(seal))
+    flush(folder)
+
+
+def _sealed(content: dict[str, Any]) -> bytes:
+    written = json.dumps(content).encode()
+    return written + b"\n%08x\n" % zlib.crc32(written)
 
 
 def read_seal(folder: Path) -> dict[str, Any]:

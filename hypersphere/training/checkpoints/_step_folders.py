@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from hypersphere._files import flush
-from hypersphere.training.checkpoints._seal import SEAL, read_seal, write_seal
+from hypersphere.training.checkpoints._seal import (
+    SEAL,
+    read_seal,
+    replace_seal,
+    write_seal,
+)
 
 
 class StepFolders:
@@ -86,6 +91,14 @@ class StepFolders:
         write_seal(self.part(step), content)
         self.part(step).rename(self.path(step))
         flush(self.folder)
+
+    def amend(self, step: int, content: dict[str, Any]) -> None:
+        """Replaces some of what the seal of a whole checkpoint says, or nothing."""
+        replace_seal(self.path(step), read_seal(self.path(step)) | content)
+
+    def damaged(self) -> list[str]:
+        """The names of what was set aside."""
+        return sorted(path.name for path in self.folder.glob("*.damaged*"))
 
     def discard(self, step: int) -> None:
         """Deletes what was written since `begin`."""

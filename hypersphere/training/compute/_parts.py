@@ -27,6 +27,9 @@ class Images(NamedTuple):
         test: Examples to test on.
         dtype: `uint8`, of images that models get normalized, or that of other
             examples, which they get as they are.
+        class_names: Name of each class, by label; empty where it is not known.
+        contents: What tells `train` and `test` from other images, as `data.contents`
+            has it; empty where it is not known.
     """
 
     name: str
@@ -35,17 +38,64 @@ class Images(NamedTuple):
     train: int
     test: int = 0
     dtype: str = "uint8"
+    class_names: tuple[str, ...] = ()
+    contents: Mapping[str, str] = types.MappingProxyType({})
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> "Images":
-        """From the facts that a checkpoint holds."""
-        found: Any = facts | {"image_shape": tuple(facts["image_shape"])}
+        """From the facts that a checkpoint holds; old ones lack some."""
+        known = {name: facts[name] for name in cls._fields if name in facts}
+        found: Any = {k: tuple(v) if type(v) is list else v for k, v in known.items()}
         return cls(**found)
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint holds of them: what must not change on a resume."""
-        found = self._asdict() | {"image_shape": list(self.image_shape)}
-        return {k: v for k, v in found.items() if (k, v) != ("dtype", "uint8")}
+        facts = self._asdict() | {"contents": dict(self.contents)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
+
+    def differences(self, then: "Images") -> list[str]:
+        """What has changed since then, in words; not what was unknown then.
+
+        Args:
+            then: What a run was begun with.
+
+        Returns:
+            A clause for each difference; none if these are the same images, wherever
+            they lie.
+        """
+        return [*_other_kind(then, self), *_other_images(then, self)]
+
+
+def _other_kind(then: Images, now: Images) -> list[str]:
+    told = {
+        "examples": lambda of: f"{of.dtype}{list(of.image_shape)}",
+        "classes": lambda of: of.num_classes,
+    }
+    return [
+        f"{what} were {tell(then)} and are {tell(now)}"
+        for what, tell in told.items()
+        if tell(then) != tell(now)
+    ]
+
+
+def _other_images(then: Images, now: Images) -> list[str]:
+    found = []
+    if then.class_names and then.class_names != now.class_names:
+        changed = [
+            f"class {label} was {old!r} and is {new!r}"
+            for label, (old, new) in enumerate(
+                zip(then.class_names, now.class_names, strict=False)
+            )
+            if old != new
+        ]
+        found += changed[:3] + [f"{len(changed) - 3} more classes"] * (len(changed) > 3)
+    for part in ("train", "test"):
+        old, new = (getattr(each, part) for each in (then, now))
+        if old != new:
+            found.append(f"there were {old:,} images to {part} and are {new:,}")
+        elif then.contents.get(part, "") not in ("", now.contents.get(part, "")):
+            found.append(f"the images to {part} are others than they were")
+    return found
 
 
 LossFunction = Callable[[Any, Any, jax.Array], Any]

@@ -13,6 +13,7 @@ from hypersphere._average import fullness
 from hypersphere._select import dotted
 from hypersphere.training.compute import _head
 from hypersphere.training.compute._average import moving_average
+from hypersphere.training.compute._frozen import hold_still, still_layers
 from hypersphere.training.compute._loss import KEPT, Loss
 from hypersphere.training.compute._parts import Whole, call_model, has_features, named
 from hypersphere.training.compute._penalty import penalty
@@ -79,6 +80,7 @@ class Task:
         self.has_features = has_features(abstract)
         self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
         self._streams = nnx.to_pure_dict(streams)
+        self._still = still_layers(abstract, config.optim.still())
         self._loss = Loss(parts.loss)
         self._head = getattr(abstract, "head", None)
         self._sampler = _head.sampler(self._head, config, parts.optimizer)
@@ -205,6 +207,7 @@ class Task:
         parts = (self._loss.without(part) for part in (params, stats))
         model = nnx.merge(self._graph, *parts, streams)
         model.eval() if key is None else model.train()
+        hold_still(model, self._still)
         return model
 
     def _stats(self, model: Any, loss: Any, before: Any) -> Any:

@@ -1,14 +1,19 @@
 """Several processes as one run."""
 
+import json
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+T = TypeVar("T")
+_LAGS = (0.5, 1.0, 2.0, 4.0)  # seconds that a shared folder may lag behind
 _SILENT = 5.0  # seconds of waiting for the others before a line says so
 
 
@@ -121,11 +126,65 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def everyones(value: np.generic) -> np.ndarray:
+    """A number of each process, in their order; all of them learn it."""
+    if jax.process_count() == 1:
+        return np.array([value])
+    return np.asarray(multihost_utils.process_allgather(np.asarray(value)))
+
+
 def is_so_everywhere(true: bool, /) -> bool:  # noqa: FBT001
     """Whether it is so in every process; all of them learn it."""
+    return bool(everyones(np.bool_(true)).all())
+
+
+def seen_by_all(look: Callable[[], T], is_one: Callable[[T], Any]) -> T:
+    """What processes see of a shared folder, looked at until they see the same.
+
+    Args:
+        look: () -> what all of them see, the same in each.
+        is_one: Whether that is one and the same.
+
+    Returns:
+        The last look, after eight seconds at most.
+    """
+    found = look()
+    for wait in _LAGS:
+        if is_one(found):
+            break
+        time.sleep(wait)
+        found = look()
+    return found
+
+
+def refuse_different(told: dict[str, Any]) -> None:
+    """Raises, in every process, unless all of them say the same.
+
+    Args:
+        told: What it is called -> what JSON can hold.
+
+    Raises:
+        ValueError: It names the first that differs, and what two processes say.
+    """
     if jax.process_count() == 1:
-        return true
-    return bool(multihost_utils.process_allgather(np.array(true)).all())
+        return
+    text = json.dumps(told, sort_keys=True).encode()
+    size = int(everyones(np.int32(len(text))).max())
+    padded = np.frombuffer(text.ljust(size), np.uint8)
+    first, *others = map(_read, np.asarray(multihost_utils.process_allgather(padded)))
+    for process, other in enumerate(others, 1):
+        for name in sorted(first.keys() | other.keys()):
+            here, there = (each.get(name, "not there") for each in (first, other))
+            if here != there:
+                raise ValueError(
+                    f"All processes of a run need the same config, code and data, but "
+                    f"{name} is {here!r} in process 0 and {there!r} in process "
+                    f"{process}. Start all of them with the same command."
+                )
+
+
+def _read(text: np.ndarray) -> dict[str, Any]:
+    return json.loads(text.tobytes())
 
 
 def barrier(name: str) -> None:

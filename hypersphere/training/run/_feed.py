@@ -56,6 +56,7 @@ class Feed(Protocol):
     images: Images
     """Name, sizes, image shape and classes: what must not change on a resume."""
     class_names: tuple[str, ...]
+    """Name of each class, by label."""
     labels: Any
     """What is said of an example, in shapes."""
 
@@ -84,35 +85,44 @@ def make_feed(
     source: str = "",
     *,
     dataset: OwnData | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> Feed:
-    """The data that a config names, one's own, or those of another source to judge."""
-    if dataset is None or source:
-        feed = _open(config, mesh, say, source or config.data.source)
+    """The data that a config names, one's own, or those of another source to judge.
+
+    The labels of another source mean what they mean in `class_names`.
+    """
+    if source:
+        opened, told = data.with_classes(_read(config, source), class_names)
+        if told:
+            say(told)
+        return _feed_of(opened, config, mesh, say)
+    if dataset is None:
+        feed = _feed_of(_read(config, config.data.source), config, mesh, say)
     else:
         feed = _opened(dataset, config, mesh, say)
-    if not source:
-        data.check_batch_size(config.batch_size, feed.images.train)
+    data.check_batch_size(config.batch_size, feed.images.train)
     return feed
 
 
-def _open(config: TrainConfig, mesh: Mesh, say: Say, source: str) -> Feed:
+def _read(config: TrainConfig, source: str) -> data.Dataset | data.RecordSet:
     c = config.data
+    arguments: dict[str, Any] = {
+        "data_dir": c.data_dir,
+        "test_fraction": c.test_fraction,
+        "seed": config.seed,
+        "empty_classes": c.empty_classes,
+    }
     if c.stream and data.is_streamed(source):
-        records = data.open_records(
-            source,
-            data_dir=c.data_dir,
-            test_fraction=c.test_fraction,
-            seed=config.seed,
-        )
-        return Streamed(records, config, mesh, say)
-    dataset = data.load(
-        source,
-        data_dir=c.data_dir,
-        image_size=c.image_size,
-        test_fraction=c.test_fraction,
-        seed=config.seed,
-    )
-    return Resident(dataset, config, mesh)
+        return data.open_records(source, **arguments)
+    return data.load(source, image_size=c.image_size, **arguments)
+
+
+def _feed_of(
+    found: data.Dataset | data.RecordSet, config: TrainConfig, mesh: Mesh, say: Say
+) -> Feed:
+    if isinstance(found, data.Dataset):
+        return Resident(found, config, mesh)
+    return Streamed(found, config, mesh, say)
 
 
 def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed:
@@ -182,6 +192,8 @@ class Resident:
             train=self._size,
             test=len(dataset.test.images),
             dtype=dataset.train.images.dtype.name,
+            class_names=dataset.class_names,
+            contents=data.contents(dataset),
         )
 
     def take(self, position: int, count: int) -> tuple[Pool, np.ndarray]:
@@ -261,6 +273,8 @@ class Streamed:
             train=len(records.train),
             test=len(records.test),
             dtype=image.dtype.name,
+            class_names=records.class_names,
+            contents=data.contents(records),
         )
 
     def take(self, position: int, count: int) -> tuple[Pool, None]:
@@ -334,9 +348,21 @@ class Streamed:
 
     def _sent(self, batch: data.Batch, name: str, size: int = 0) -> Pool:
         self._count_bad(name, batch.skipped[batch.skipped >= 0])
+        if self.class_names:
+            self._check_labels(name, batch)
         size = size or self._config.batch_size
         place = lambda array: _mesh.to_batch(self._mesh, array, size)  # noqa: E731
         return place(batch.images), jax.tree.map(place, batch.labels)
+
+    def _check_labels(self, name: str, batch: data.Batch) -> None:
+        count = self.images.num_classes
+        bad = (batch.labels < 0) | (batch.labels >= count)
+        if bad.any():
+            raise ValueError(
+                f"{self._records.name}, {name}, has the label "
+                f"{int(batch.labels[bad][0])}, but only {count} classes: labels are to "
+                f"be in [0, {count}). Mend the set."
+            )
 
     def _count_bad(self, name: str, skipped: np.ndarray) -> None:
         records, bad = getattr(self._records, name), self._bad[name]

@@ -21,8 +21,8 @@ from hypersphere.training.compute._program import Program
 from hypersphere.training.compute._step import TrainState
 from hypersphere.training.machine import _mesh
 from hypersphere.training.run._setup import make_program
+from hypersphere.training.run._workdir import stored
 from hypersphere.training.settings._config import MeshConfig, TrainConfig
-from hypersphere.training.settings._text import from_json
 
 
 class Loaded(NamedTuple):
@@ -71,14 +71,13 @@ def restored(
     parts: Parts | MakeParts | None = None,
 ) -> tuple[Program, TrainState, TrainConfig]:
     """What a run computes and its state, on one device; as `load` otherwise."""
-    folder = Path(workdir)
-    file = folder / "config.json"
-    if not file.is_file():
+    folder = Path(workdir).expanduser()
+    config = stored(folder).config
+    if config is None:
         raise FileNotFoundError(
             f"`load` needs the folder of a run, got `workdir={str(workdir)!r}`, which "
             "has no config.json. It is what the run was given as --workdir."
         )
-    config = from_json(file.read_text(encoding="utf-8"))
     mesh = _mesh.make_mesh(MeshConfig(), jax.local_devices()[:1])
     with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
         meta = checkpoints.meta()

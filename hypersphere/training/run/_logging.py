@@ -26,7 +26,7 @@ from tensorboardX.proto.event_pb2 import (
 )
 from tensorboardX.summary import scalar
 
-from hypersphere._files import write_atomically
+from hypersphere._files import flush, write_atomically
 from hypersphere.training.machine._distributed import is_first
 
 _FLUSH_AFTER = 30.0  # seconds that TensorBoard's events may wait in memory
@@ -41,6 +41,7 @@ class Reporter:
         workdir: The run's folder, which gets `metrics.jsonl` and TensorBoard's events.
         name: What the run is called.
         start: The step it starts at; what was logged after it is forgotten.
+        logged: The last step until there that the log has to tell of.
         steps: The step it ends at.
         project: Project of Weights & Biases to log to as well; empty for none.
         must_write: Whether a full disk ends the run, or only the writing.
@@ -52,16 +53,20 @@ class Reporter:
         *,
         name: str,
         start: int,
+        logged: int = 0,
         steps: int,
         project: str = "",
         must_write: bool = True,
     ):
         self.console = make_console()
+        self.logged = logged
         self._steps, self._must_write = steps, must_write
         self._sinks: list[Any] = []
         if is_first():
             wandb = _import_wandb() if project else None  # before a file is opened
-            self._sinks = [_JsonLines(workdir, start), _Events(workdir, start)]
+            lines = _JsonLines(workdir, start)
+            self._tell_of_holes(lines, logged)
+            self._sinks = [lines, _Events(workdir, start)]
             if wandb:
                 self._sinks.append(_WeightsAndBiases(wandb, project, workdir, name))
         self._bar = Progress(
@@ -98,8 +103,28 @@ class Reporter:
         """Shows one line."""
         self.console.print(line, highlight=False, markup=False)
 
+    def sync(self) -> None:
+        """Returns when what was recorded would survive a power cut."""
+        try:
+            for sink in self._sinks:
+                sink.sync()
+        except OSError as error:
+            self._complain(f"The log could not be written ({error}).", error)
+
+    def _tell_of_holes(self, lines: "_JsonLines", logged: int) -> None:
+        if lines.unreadable:
+            self.say(
+                f"{lines.path}: {lines.unreadable} lines cannot be read; left out."
+            )
+        if lines.newest < logged:
+            self.say(
+                f"{lines.path} has a hole: nothing of training from step "
+                f"{lines.newest + 1:,} to {logged:,} is there any more."
+            )
+
     def trained(self, step: int, seconds: float, values: Mapping[str, float]) -> None:
         """Records the training metrics of the steps since the last call."""
+        self.logged = step
         self._record(step, seconds, "train", values)
         numbers = "  ".join(
             f"{name} {values[name]:.4f}"
@@ -129,23 +154,33 @@ class Reporter:
             for sink in self._sinks:
                 sink.write(step, seconds, split, values)
         except OSError as error:
-            line = f"The log of step {step:,} could not be written ({error})."
-            if self._must_write:
-                raise OSError(
-                    f"{line} Make room and start it again: it resumes at its newest "
-                    "checkpoint."
-                ) from error
-            self.say(f"{line} Training goes on.")
+            self._complain(
+                f"The log of step {step:,} could not be written ({error}).", error
+            )
+
+    def _complain(self, line: str, error: OSError) -> None:
+        if self._must_write:
+            raise OSError(
+                f"{line} Make room and start it again: it resumes at its newest "
+                "checkpoint."
+            ) from error
+        self.say(f"{line} Training goes on.")
 
 
 class _JsonLines:
-    """One JSON object a line; a line that a full disk cuts short is overwritten."""
+    """One JSON object a line; a line that a full disk cuts short is overwritten.
+
+    Attributes:
+        path: The file.
+        newest: The last step of training that it tells of.
+        unreadable: How many lines of it were none, but for one cut short at its end.
+    """
 
     def __init__(self, workdir: Path, start: int):
-        self._path = workdir / "metrics.jsonl"
-        _forget_after(self._path, start)
-        self._path.touch()
-        self._end = self._path.stat().st_size
+        self.path = workdir / "metrics.jsonl"
+        self.newest, self.unreadable = _forget_after(self.path, start)
+        self.path.touch()
+        self._end = self.path.stat().st_size
 
     def write(
         self, step: int, seconds: float, split: str, values: Mapping[str, float]
@@ -153,11 +188,14 @@ class _JsonLines:
         numbers = {key: finite(value) for key, value in values.items()}
         line = {"step": step, "time": round(seconds, 3), "split": split, **numbers}
         content = (json.dumps(line) + "\n").encode()
-        with open(self._path, "r+b") as file:
+        with open(self.path, "r+b") as file:
             file.truncate(self._end)
             file.seek(self._end)
             file.write(content)
         self._end += len(content)
+
+    def sync(self) -> None:
+        flush(self.path)
 
     def close(self) -> None:
         """Every line is written already."""
@@ -187,6 +225,9 @@ class _Events:
             writer.flush()
             self._flush_at = time.monotonic() + _FLUSH_AFTER
         self._writer = writer
+
+    def sync(self) -> None:
+        """They may be lost: all of them are in the other file as well."""
 
     def close(self) -> None:
         if self._writer is not None:
@@ -227,6 +268,9 @@ class _WeightsAndBiases:
         del seconds
         self._run.log({f"{split}/{key}": x for key, x in values.items()}, step=step)
 
+    def sync(self) -> None:
+        """They are not on this machine."""
+
     def close(self) -> None:
         self._run.finish()
 
@@ -248,18 +292,29 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _forget_after(metrics: Path, step: int) -> None:
-    """Drops the lines that a resumed run will write again, and a half-written one."""
+def _forget_after(metrics: Path, step: int) -> tuple[int, int]:
+    """Drops the lines that a resumed run will write again, and those that are none.
+
+    Returns:
+        The last step of training that is left, and how many were none, but for one
+        that was cut short at the end.
+    """
     if not metrics.is_file():
-        return
-    kept = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
+        return 0, 0
+    kept, newest, unreadable = [], 0, 0
+    lines = metrics.read_bytes().splitlines(keepends=True)
+    for line in lines:
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:
-            continue
-    write_atomically(metrics, "".join(kept).encode())
+            found = json.loads(line)
+            if found["step"] > step:
+                continue
+            if found.get("split") == "train":
+                newest = max(newest, found["step"])
+            kept.append(line.rstrip(b"\n") + b"\n")
+        except (ValueError, TypeError, KeyError):
+            unreadable += line is not lines[-1] or line.endswith(b"\n")
+    write_atomically(metrics, b"".join(kept))
+    return newest, unreadable
 
 
 def make_console() -> Console:

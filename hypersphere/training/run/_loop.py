@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,16 @@ from hypersphere.training.run._logging import make_console, show_summary
 from hypersphere.training.run._run import Run
 from hypersphere.training.run._setup import prepare
 from hypersphere.training.run._workdir import (
+    Stored,
     alone_in,
+    check_shared,
     check_writable,
     refuse_another_config,
+    stored,
 )
 from hypersphere.training.settings._check import check
 from hypersphere.training.settings._config import TrainConfig
-from hypersphere.training.settings._text import to_json
+from hypersphere.training.settings._text import flat, set_field, to_json
 
 
 def train(
@@ -40,6 +44,7 @@ def train(
     workdir: str | os.PathLike[str],
     *,
     allow_changes: bool = False,
+    despite_damage: bool = False,
     parts: Parts | MakeParts | None = None,
     dataset: OwnData | None = None,
 ) -> Result:
@@ -52,8 +57,9 @@ def train(
             is. The folder gets `config.json`, `metrics.jsonl`, TensorBoard events,
             `checkpoints/`, `kernels.npz`, `features.npz`, `plots/*.png` and
             `result.json`. Several processes need a folder that all of them see.
-        allow_changes: Whether the config may differ from the one that the folder was
-            begun with. Fields that do not change what is learned may always.
+        allow_changes: Whether the config and the images may differ from those that the
+            folder was begun with. Fields that do not change what is learned may always.
+        despite_damage: Whether to begin at step 0 where all checkpoints are damaged.
         parts: A model, a loss, an optimizer that are not the config's, or a function
             (config with durations in steps, `Images`) -> these. A resume needs them
             as well.
@@ -88,23 +94,26 @@ def train(
         ...     training.train(config, folder)["steps"]
         2
     """
-    folder = Path(workdir)
-    check(config, own_model=parts is not None, own_data=dataset is not None)
+    folder = Path(workdir).expanduser()
+    config = check(config, own_model=parts is not None, own_data=dataset is not None)
     with contextlib.ExitStack() as stack:
         say = functools.partial(make_console().print, highlight=False, markup=False)
         own = {"parts": parts, "dataset": dataset}
-        before = _own(folder)
-        refuse_missing(before or {}, [k for k, v in own.items() if v is not None])
+        before = stored(folder)
+        refuse_missing(before.own or {}, [k for k, v in own.items() if v is not None])
+        _keep(before, config, say)
         setup = prepare(config, say, parts=parts, dataset=dataset)
-        if before is not None and not allow_changes:
-            refuse_others(before, setup.own)
+        if before.own is not None and not allow_changes:
+            refuse_others(before.own, setup.own)
         config = setup.config
         stack.callback(setup.feed.close)
-        refuse_another_config(folder, config, allow_changes=allow_changes)
+        if before.config is not None and not allow_changes:
+            refuse_another_config(folder, before.config, config)
         if (folder / "result.json").is_file() and not allow_changes:
             return _finished(folder)
         check_writable(folder)
         stack.enter_context(alone_in(folder))
+        check_shared(folder)
         checkpoints = stack.enter_context(
             Checkpoints(folder, keep=config.keep, keep_best=config.keep_best)
         )
@@ -115,10 +124,10 @@ def train(
             setup.evaluators,
             setup.program,
             checkpoints,
-            functools.partial(_donor, config.init_from, parts)
-            if config.init_from
-            else None,
+            functools.partial(_donor, config, parts, say) if config.init_from else None,
             setup.own,
+            allow_changes=allow_changes,
+            despite_damage=despite_damage,
         )
         if is_first():
             (folder / "result.json").unlink(missing_ok=True)  # of a shorter run
@@ -127,19 +136,33 @@ def train(
         return finish(config, folder, run, setup.feed, setup.program)
 
 
-def _donor(workdir: str, parts: Parts | MakeParts | None) -> tuple[Any, Any]:
+def _keep(before: Stored, config: TrainConfig, say: Callable[[str], Any]) -> None:
+    """Lets an old run go on as it was begun, and says so."""
+    if before.note:
+        say(before.note)
+    for path, value in before.kept.items():
+        set_field(config, path, value)
+        say(
+            f"config.{path}={value!r}, as this run was begun by an older release. A "
+            "run in another folder has the default of today."
+        )
+
+
+def _donor(
+    config: TrainConfig, parts: Parts | MakeParts | None, say: Callable[[str], Any]
+) -> tuple[Any, Any]:
     """Parameters and running averages of another run, averaged if it has averages."""
-    names = set((_own(Path(workdir)) or {}).get("given", ())) - {"dataset"}
-    _, state, _ = restored(workdir, parts=parts if names else None)
+    workdir = Path(config.init_from).expanduser()
+    names = set((stored(workdir).own or {}).get("given", ())) - {"dataset"}
+    _, state, there = restored(workdir, parts=parts if names else None)
+    old, new = (flat(each.model, "model.") for each in (there, config))
+    for name in sorted(old.keys() & new.keys()):
+        if old[name] != new[name]:
+            say(
+                f"config.{name} is {old[name]!r} in {workdir}, from which this run "
+                f"starts, and {new[name]!r} here."
+            )
     return jax.device_get(judged(state))
-
-
-def _own(folder: Path) -> dict[str, Any] | None:
-    """What a folder's run has of its own, as its newest checkpoint says, if any."""
-    with contextlib.suppress(FileNotFoundError):
-        with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
-            return checkpoints.meta().get("own", {})
-    return None
 
 
 def _finished(folder: Path) -> Result:

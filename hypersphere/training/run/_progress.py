@@ -20,6 +20,7 @@ class Progress:
         best: The highest score of an evaluation on the test images; None before one.
         since_best: Evaluations since then.
         evaluated: The step of the last evaluation of each kind.
+        logged: The last step whose training metrics are in the log.
     """
 
     began: float
@@ -31,6 +32,7 @@ class Progress:
     best: float | None = None
     since_best: int = 0
     evaluated: dict[str, int] = dataclasses.field(default_factory=dict)
+    logged: int = 0
 
 
 def score(values: Mapping[str, float]) -> float:

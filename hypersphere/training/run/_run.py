@@ -22,7 +22,7 @@ from hypersphere.training.run._guard import REMEDY, DivergedError, Guard, SpikeE
 from hypersphere.training.run._judge import Judge
 from hypersphere.training.run._logging import Reporter, make_console
 from hypersphere.training.run._profile import Profile
-from hypersphere.training.run._progress import score
+from hypersphere.training.run._progress import Progress, score
 from hypersphere.training.run._saver import Saver
 from hypersphere.training.run._stepper import Stepper
 from hypersphere.training.settings._config import TrainConfig
@@ -44,6 +44,8 @@ class Run:
         checkpoints: Where states are kept.
         donor: () -> parameters and running averages to start from; None for fresh.
         own: What its checkpoints say of the parts that are not the config's.
+        allow_changes: Whether it may go on with other images than it was begun with.
+        despite_damage: Whether it may begin where all checkpoints are damaged.
     """
 
     def __init__(
@@ -56,6 +58,9 @@ class Run:
         checkpoints: Checkpoints,
         donor: Callable[[], tuple[Any, Any]] | None = None,
         own: dict[str, Any] | None = None,
+        *,
+        allow_changes: bool = False,
+        despite_damage: bool = False,
     ):
         self._config, self._folder, self._feed = config, folder, feed
         self._evaluators, self._program, self._donor = evaluators, program, donor
@@ -63,7 +68,14 @@ class Run:
         must_save = config.guard.full_disk == "stop"
         self._judge = Judge(evaluators, program, self._sign, patience=config.patience)
         self._saver = Saver(
-            checkpoints, feed.images, own or {}, folder=folder, must_save=must_save
+            checkpoints,
+            feed.images,
+            own or {},
+            config=config,
+            folder=folder,
+            must_save=must_save,
+            allow_changes=allow_changes,
+            despite_damage=despite_damage,
         )
         self._has_warned = False
         self._begin()
@@ -150,15 +162,15 @@ class Run:
                 self._folder,
                 name=self._folder.name,
                 start=self.step,
+                logged=self._progress.logged,
                 steps=config.steps,
                 project=config.wandb,
                 must_write=config.guard.full_disk == "stop",
             ) as self._reporter,
             Profile(self._folder / "profile", config.profile) as profile,
         ):
-            # A signal may have cut an evaluation short, and may do so again.
-            if self.step and not self._evaluate_due():
-                self._stop()
+            if self.step:
+                self._catch_up()
             self._stepper.meter.resume()
             window: list[Any] = []
             while not self._is_over():
@@ -173,6 +185,17 @@ class Run:
                     self._settle(due, stops=stops)
             profile.after(self.step, self.state)
             self._saver.wait(self._say, is_last=True)
+
+    def _catch_up(self) -> None:
+        """Evaluates what a signal has cut short after the state was saved."""
+        before = dict(self._progress.evaluated)
+        is_whole = self._evaluate_due()
+        if self._progress.evaluated != before:
+            self._saver.judged(
+                self.step, self._until_now(), self._say, score=self._score()
+            )
+        if not is_whole:
+            self._stop()
 
     def _settle(self, due: set[str], *, stops: bool) -> None:
         """Tells, evaluates and saves; a log alone waits for nothing."""
@@ -250,24 +273,31 @@ class Run:
         return is_whole
 
     def _save(self) -> None:
+        self._reporter.sync()  # a checkpoint relies on what was logged before it
+        self._saver.save(
+            self.step,
+            self.state,
+            self._until_now(),
+            self._say,
+            score=self._score(),
+            is_last=self._is_over(),
+        )
+
+    def _until_now(self) -> Progress:
         examples, busy = self._stepper.meter.total()
-        progress = dataclasses.replace(
+        return dataclasses.replace(
             self._progress,
             seconds=self._seconds(),
             examples=examples,
             busy=busy,
             losses=list(self._guard.losses),
+            logged=self._reporter.logged,
         )
+
+    def _score(self) -> float | None:
+        """What is highest at the best state; None if this one was not judged."""
         is_judged = self._progress.evaluated.get("test") == self.step
-        reached = score(self.last_test) if is_judged and self.last_test else None
-        self._saver.save(
-            self.step,
-            self.state,
-            progress,
-            self._say,
-            score=reached,
-            is_last=self._is_over(),
-        )
+        return score(self.last_test) if is_judged and self.last_test else None
 
     def _rewind(self, spike: SpikeError) -> None:
         """Goes back to the newest checkpoint, and past the batches up to the spike."""

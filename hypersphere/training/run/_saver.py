@@ -2,15 +2,22 @@
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from hypersphere.training.checkpoints._checkpoint import Checkpoints, SaveError
+from hypersphere.training.checkpoints._checkpoint import (
+    AllDamagedError,
+    Checkpoints,
+    SaveError,
+)
 from hypersphere.training.compute._parts import Images
 from hypersphere.training.compute._step import TrainState
 from hypersphere.training.run._logging import make_console
 from hypersphere.training.run._progress import Progress
+from hypersphere.training.settings._config import TrainConfig
+from hypersphere.training.settings._text import to_json
 
 Say = Callable[[str], Any]
 
@@ -22,8 +29,11 @@ class Saver:
         checkpoints: Where they are kept.
         images: What is trained on, which must not change.
         own: What a checkpoint says of the parts that are not the config's.
+        config: The run's, which is sealed with its states.
         folder: The run's, for messages.
         must_save: Whether a full disk ends the run.
+        allow_changes: Whether the images may be others than the run was begun with.
+        despite_damage: Whether to begin where all checkpoints are damaged.
     """
 
     def __init__(
@@ -32,21 +42,32 @@ class Saver:
         images: Images,
         own: dict[str, Any],
         *,
+        config: TrainConfig,
         folder: Any,
         must_save: bool,
+        allow_changes: bool,
+        despite_damage: bool,
     ):
         self._checkpoints, self._images, self._own = checkpoints, images, own
-        self._folder, self._must_save = folder, must_save
+        self._config, self._folder = config, folder
+        self._must_save, self._allow_changes = must_save, allow_changes
+        self._despite_damage = despite_damage
 
     def restore(
         self, template: TrainState, padded: Mapping[str, int]
     ) -> tuple[TrainState | None, Progress]:
         """The newest state that is whole, None without one, and how far it had come."""
-        restored = self._checkpoints.restore(template, padded=padded)
-        if restored is None:
-            return None, Progress(began=time.time())
-        self._check_data(restored.meta["dataset"])
         console = make_console()
+        try:
+            restored = self._checkpoints.restore(template, padded=padded)
+        except AllDamagedError:
+            if not self._despite_damage:
+                raise
+            restored = None
+        if restored is None:
+            self._begin_afresh(console)
+            return None, Progress(began=time.time())
+        self._check_data(restored.meta["dataset"], console)
         for complaint in restored.complaints:
             console.print(f"Set aside: {complaint}.", highlight=False)
         console.print(
@@ -76,14 +97,30 @@ class Saver:
             is_last: Whether the run ends here.
         """
         self.wait(say)  # what is wrong with the one before
+        with self._tolerating(say, is_last=is_last):
+            self._checkpoints.save(step, state, self._meta(progress), score=score)
+
+    def judged(
+        self, step: int, progress: Progress, say: Say, *, score: float | None
+    ) -> None:
+        """Notes what an evaluation has found of a state that was saved before it.
+
+        Args:
+            step: Its step.
+            progress: How far the run has come, with that evaluation.
+            say: Is told of a full disk that does not end the run.
+            score: What is highest at the best state; None if it was not judged.
+        """
+        with self._tolerating(say):
+            self._checkpoints.amend(step, self._meta(progress), score=score)
+
+    def _meta(self, progress: Progress) -> dict[str, Any]:
         meta = {
             "progress": dataclasses.asdict(progress),
             "dataset": self._images.facts(),
+            "config": json.loads(to_json(self._config)),
         }
-        if self._own.get("given"):
-            meta["own"] = self._own
-        with self._tolerating(say, is_last=is_last):
-            self._checkpoints.save(step, state, meta, score=score)
+        return meta | ({"own": self._own} if self._own.get("given") else {})
 
     def check(self, say: Say) -> None:
         """Tells of a checkpoint that failed, without waiting for one."""
@@ -112,10 +149,36 @@ class Saver:
                 raise
             say(f"{error} Training goes on.")
 
-    def _check_data(self, then: dict[str, Any]) -> None:
-        here = self._images.facts()
-        if {**then, "name": ""} != {**here, "name": ""}:
+    def _begin_afresh(self, console: Any) -> None:
+        """Tells what is given up, or raises where that is a state."""
+        damaged = self._checkpoints.damaged()
+        if damaged and not self._despite_damage:
+            raise OSError(
+                f"{self._folder} has no whole checkpoint, but damaged ones: "
+                f"{', '.join(damaged)}. Restore one from a copy and give it its number "
+                "as name, delete the folder, or begin at step 0 with --despite_damage."
+            )
+        metrics = self._folder / "metrics.jsonl"
+        if damaged or (metrics.is_file() and metrics.stat().st_size):
+            console.print(
+                f"{self._folder} was begun before, and has no "
+                f"{'whole ' * bool(damaged)}checkpoint: it begins at step 0 again.",
+                highlight=False,
+            )
+
+    def _check_data(self, facts: dict[str, Any], console: Any) -> None:
+        changes = self._images.differences(Images.of(facts))
+        told = "; ".join(changes)
+        if changes and not self._allow_changes:
             raise ValueError(
-                f"The data have changed since {self._folder} was begun: {then} then, "
-                f"{here} now. Put them back, or choose another --workdir."
+                f"The data have changed since {self._folder} was begun: {told}. Put "
+                "them back, choose another --workdir, or go on with --allow_changes."
+            )
+        if changes:
+            console.print(f"With other data than before: {told}.", markup=False)
+        elif self._images.contents and "contents" not in facts:
+            console.print(
+                f"{self._folder} is of an older release, which did not note what its "
+                "images and classes are: those of today are taken for them.",
+                markup=False,
             )

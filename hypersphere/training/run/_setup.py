@@ -1,11 +1,15 @@
 """What a run consists of: its data, its program, and what it is evaluated on."""
 
 import contextlib
+import zlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 from jax.sharding import Mesh
 
+import hypersphere
 from hypersphere.training.compute import _build
 from hypersphere.training.compute._check_parts import check_parts
 from hypersphere.training.compute._parts import (
@@ -19,11 +23,13 @@ from hypersphere.training.compute._penalty import check_penalty
 from hypersphere.training.compute._program import Program
 from hypersphere.training.compute._step import Task
 from hypersphere.training.machine import _mesh
+from hypersphere.training.machine._distributed import refuse_different
 from hypersphere.training.run._cadence import Evaluator
 from hypersphere.training.run._feed import Feed, OwnData, Say, make_feed
 from hypersphere.training.settings._check import check, check_cadences
 from hypersphere.training.settings._config import TrainConfig
 from hypersphere.training.settings._durations import resolve
+from hypersphere.training.settings._text import flat, from_json, to_json
 
 
 class Setup(NamedTuple):
@@ -53,9 +59,11 @@ def prepare(
     dataset: OwnData | None = None,
 ) -> Setup:
     """Opens the data of a config and builds its program, on all devices or a mesh."""
+    refuse_different(_agreed(config))
     mesh = mesh or _mesh.make_mesh(config.mesh)
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
     feed = make_feed(config, mesh, say, dataset=dataset)
+    refuse_different({f"data: {k}": v for k, v in feed.images.facts().items()})
     config = resolve(config, feed.images.train)
     check_cadences(config)
     evaluators = _make_evaluators(config, mesh, feed, say)
@@ -72,9 +80,26 @@ def prepare(
     return Setup(config, feed, evaluators, program, told(parts, given))
 
 
+# Where the files are and how they are read may be another thing on each host.
+_OF_EACH_HOST = {"data.data_dir", "data.threads", "data.workers", "data.max_bad"}
+
+
+def _agreed(config: TrainConfig) -> dict[str, Any]:
+    """What all processes of a run need to have in common."""
+    fields = flat(from_json(to_json(config)))
+    told = {f"config.{k}": v for k, v in fields.items() if k not in _OF_EACH_HOST}
+    return told | {"the version of jax": jax.__version__, "the code": _code()}
+
+
+def _code() -> str:
+    """A checksum of this package's files."""
+    files = sorted(Path(hypersphere.__file__).parent.rglob("*.py"))
+    return f"{zlib.crc32(b''.join(file.read_bytes() for file in files)):08x}"
+
+
 def resolved(config: TrainConfig, dataset: OwnData | None = None) -> TrainConfig:
     """A config as a run would store it, its durations in steps."""
-    check(config, own_model=True, own_data=dataset is not None)
+    config = check(config, own_model=True, own_data=dataset is not None)
     feed = make_feed(config, _mesh.make_mesh(config.mesh), print, dataset=dataset)
     with contextlib.closing(feed):
         return resolve(config, feed.images.train)
@@ -112,7 +137,9 @@ def _make_evaluators(
         elif entry.source == "test":
             split = feed.split("test", most=entry.most or None, mixed=mixed)
         else:
-            other = make_feed(config, mesh, say, entry.source)
+            other = make_feed(
+                config, mesh, say, entry.source, class_names=feed.class_names
+            )
             _check_same_kind(entry.source, other.images, feed.images)
             split = other.split("test", most=entry.most or None, mixed=mixed)
         evaluators[entry.name] = Evaluator(split, int(entry.every), entry.statistics)
@@ -122,7 +149,7 @@ def _make_evaluators(
 def _check_same_kind(name: str, there: Images, here: Images) -> None:
     """Raises unless a model for the images here can be judged on those there."""
     same_shape = there.image_shape == here.image_shape and there.dtype == here.dtype
-    if there.num_classes > here.num_classes or not same_shape:
+    if bool(there.num_classes) != bool(here.num_classes) or not same_shape:
         raise ValueError(
             "`config.evaluators` needs images of the shape and of the classes that are "
             f"trained on, {list(here.image_shape)} and {here.num_classes}, got "

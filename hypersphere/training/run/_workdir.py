@@ -2,13 +2,30 @@
 
 import contextlib
 import fcntl
+import json
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from hypersphere.training.machine._distributed import is_first
+import numpy as np
+
+from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.machine._distributed import (
+    everyones,
+    is_first,
+    seen_by_all,
+)
 from hypersphere.training.settings._config import TrainConfig
-from hypersphere.training.settings._text import flat, from_json, to_json
+from hypersphere.training.settings._text import (
+    flat,
+    from_json,
+    kept_from_before,
+    to_json,
+)
+
+_LOCK = ".lock"
 
 # What a resumed run may have different: none of it changes what is learned.
 FREE_TO_CHANGE = {
@@ -58,7 +75,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     if not is_first():
         yield
         return
-    with open(folder / ".lock", "w") as lock:
+    with open(folder / _LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -71,23 +88,82 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def refuse_another_config(
-    folder: Path, config: TrainConfig, *, allow_changes: bool
-) -> None:
-    """Raises if the folder holds work of another config, which would be mixed up."""
-    file = folder / "config.json"
-    if not file.is_file() or allow_changes:
-        return
+class Stored(NamedTuple):
+    """What a folder holds of a run.
+
+    Attributes:
+        config: The config it was begun with; None if that is nowhere.
+        own: What it has of its own, as its newest checkpoint says; None without one.
+        note: What is unusual about that, for a person; empty for nothing.
+        kept: Fields that its release did not have, path -> what they mean there.
+    """
+
+    config: TrainConfig | None
+    own: dict[str, Any] | None
+    note: str = ""
+    kept: Mapping[str, Any] = MappingProxyType({})
+
+
+def stored(folder: Path) -> Stored:
+    """Reads the config of a folder's run, from its file or else its checkpoint.
+
+    Args:
+        folder: The run's folder, or one that is not there.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: If the file cannot be read, and no checkpoint has a config.
+    """
+    file, meta, note = folder / "config.json", _meta(folder), ""
+    own = None if meta is None else meta.get("own", {})
+    sealed = (meta or {}).get("config")
     try:
-        there = from_json(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        return Stored(from_json(text), own, kept=kept_from_before(text))
+    except FileNotFoundError:
+        if sealed is None:
+            lost = f"{file} is missing: the config of today is taken for the run's."
+            return Stored(None, own, "" if meta is None else lost)
+        note = f"{file} is missing: the config in its newest checkpoint is taken."
     except ValueError as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
-    if found := differences(there, config):
+        if sealed is None:
+            raise ValueError(f"{file} cannot be read: {error}") from error
+        note = f"{file} cannot be read: the config in its newest checkpoint is taken."
+    text = json.dumps(sealed)
+    return Stored(from_json(text), own, note, kept_from_before(text))
+
+
+def _meta(folder: Path) -> dict[str, Any] | None:
+    """What the newest checkpoint says of its run; None without one."""
+    with contextlib.suppress(FileNotFoundError):
+        with contextlib.closing(Checkpoints(folder, read_only=True)) as checkpoints:
+            return checkpoints.meta()
+    return None
+
+
+def refuse_another_config(folder: Path, there: TrainConfig, here: TrainConfig) -> None:
+    """Raises if the folder holds work of another config, which would be mixed up."""
+    if found := differences(there, here):
         raise ValueError(
             f"{folder} belongs to another config: {'; '.join(found)}. Choose "
             "another --workdir, delete this one to start anew, or go on with "
             "--allow_changes."
         )
+
+
+def check_shared(folder: Path) -> None:
+    """Raises, in every process, unless all of them see the folder that one holds."""
+    seen = seen_by_all(
+        lambda: everyones(np.bool_((folder / _LOCK).is_file())), np.ndarray.all
+    )
+    if seen.all():
+        return
+    raise OSError(
+        f"Process {int(seen.argmin())} does not see what process 0 writes to {folder}. "
+        "Is that folder shared and mounted on all hosts? Nothing was changed."
+    )
 
 
 def differences(

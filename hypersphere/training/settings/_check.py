@@ -9,18 +9,26 @@ from hypersphere.training.settings._evaluation import Evaluation
 from hypersphere.training.settings._fields import check_field
 from hypersphere.training.settings._recipe import Recipe
 from hypersphere.training.settings._rules import parse_rule
+from hypersphere.training.settings._types import typed
 
 
 def check(
     config: TrainConfig, *, own_model: bool = False, own_data: bool = False
-) -> None:
-    """Raises where a field is out of its range, before anything is loaded.
+) -> TrainConfig:
+    """Raises where a field is of a wrong type or out of its range.
 
     Args:
         config: What would be trained.
         own_model: Whether another model may take the place of the config's.
         own_data: Whether another set takes the place of the config's.
+
+    Returns:
+        A copy whose fields hold the types they are annotated with.
+
+    Raises:
+        ValueError: If a field does not; nothing has been loaded by then.
     """
+    config = typed(config)
     _check_fields(config, "")
     for rule in config.mesh.rules:
         parse_rule(rule)
@@ -30,6 +38,7 @@ def check(
     _check_head(config)
     if not own_data:
         _check_stream(config)
+    return config
 
 
 def _check_fields(section: Any, prefix: str) -> None:

@@ -22,6 +22,7 @@ class DataConfig:
         data_dir: Where TensorFlow Datasets keeps its sets; empty for its own default.
         image_size: Pixels that images are resized to, square; 0 leaves them.
         test_fraction: Share of a folder without its own test part, in (0, 1).
+        empty_classes: Whether a folder may have classes without an image in a part.
         stream: Whether images are decoded while training, each by a random crop of
             its own, as `tfds:`, `folder:` and `tar:` allow; else the whole set lies on
             the device.
@@ -46,7 +47,8 @@ class DataConfig:
     source: str = "mnist5k"
     data_dir: str = ""
     image_size: int = number(0, 0)
-    test_fraction: float = 0.2
+    test_fraction: float = number(0.2, 0, 1, "()")
+    empty_classes: bool = False
     stream: bool = False
     min_crop: float = number(0.08, 0, 1, "(]")
     crop_fraction: float = number(0.875, 0, 1, "(]")
@@ -162,6 +164,10 @@ class OptimConfig(Recipe, abc.ABC):
     @abc.abstractmethod
     def make_schedule(self, steps: int) -> Callable[[Any], Any]:
         """The learning rate of each step, counted from 0."""
+
+    def still(self) -> tuple[str, ...]:
+        """Patterns of the layers whose running averages stand still."""
+        return ()
 
     @abc.abstractmethod
     def refuse_unused(self) -> None:

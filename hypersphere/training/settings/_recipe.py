@@ -127,6 +127,11 @@ class Recipe(Section):
             )
         return unknown_field(self.path, field)
 
+    def keep_others_of(self, before: "Recipe") -> None:
+        """Takes over the fields that only others of the family have."""
+        if others := before._others():
+            vars(self)["_other"] = dict(others)
+
     def _others(self) -> dict[str, Any]:
         return vars(self).get("_other", {})
 

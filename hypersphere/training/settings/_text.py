@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import typing
@@ -49,7 +50,38 @@ def from_json(text: str) -> TrainConfig:
     values = json.loads(text)
     if isinstance(values, dict) and values.get("compare") == []:
         del values["compare"]  # of a run from before a family of configs did that
-    return _build(TrainConfig, values, "")
+    if not isinstance(values, dict):
+        raise ValueError(f"a config is an object of fields, got {values!r:.40}")
+    config = _build(TrainConfig, values, "")
+    for path, value in kept_from_before(text).items():
+        set_field(config, path, value)
+    return config
+
+
+def set_field(config: Any, path: str, value: Any) -> None:
+    """Sets a field by its dotted path."""
+    *sections, name = path.split(".")
+    setattr(functools.reduce(getattr, sections, config), name, value)
+
+
+def kept_from_before(text: str) -> dict[str, Any]:
+    """Fields that a stored config lacks and that mean another thing than their default.
+
+    Args:
+        text: The JSON text of a whole config.
+
+    Returns:
+        Path -> what the release that stored it did.
+
+    Example:
+        >>> from hypersphere.training.settings._text import kept_from_before
+        >>> kept_from_before('{"optim": {"frozen": ["stages.*"]}}')
+        {'optim.freeze_averages': False}
+    """
+    optim = json.loads(text).get("optim", {})
+    if optim.get("frozen") and "freeze_averages" not in optim:
+        return {"optim.freeze_averages": False}
+    return {}
 
 
 def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
