@@ -43,6 +43,7 @@ def texts(outputs):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized  # which pays off over some hundred steps
 @each
 def test_it_runs_from_top_to_bottom_without_a_warning(name, tmp_path, monkeypatch):
     outputs = run(name, tmp_path, monkeypatch)

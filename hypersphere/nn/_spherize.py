@@ -202,6 +202,6 @@ def _spherical(plain: Any, **arguments: Any) -> nnx.Module:
     )
     layer.kernel, layer.bias = plain.kernel, plain.bias
     for name, value in vars(plain).items():
-        if name not in vars(layer):  # what its owner has put on it
+        if not hasattr(layer, name):  # what its owner has put on it
             setattr(layer, name, value)
     return layer

@@ -46,7 +46,16 @@ OF_RESNET = {
     "imagenet": dict(depth=18, width=1 / 8, image_size=32),
     "bottleneck": dict(depth=50, width=1 / 8, image_size=32),
 }
-PAIRS = [(name, switch) for name in NETWORKS for switch in SWITCHES]
+# All networks make their layers in one place: each has what concerns itself there, and
+# each switch has two networks at least.
+OF_OTHERS = {
+    "ResNet": ("learnable, angular, again", "decoupled with prelu and dropout"),
+    "VGG": ("sphere norm alone", "decoupled with prelu and dropout"),
+    "GoogLeNet": ("learnable, angular, again", "cosine in half precision"),
+    "DecoupledResNet": ("sphere norm alone", "plain without activation"),
+}
+PAIRS = [("SphereNet", switch) for switch in SWITCHES]
+PAIRS += [(name, switch) for name, few in OF_OTHERS.items() for switch in few]
 PAIRS += [("SphereNet", switch) for switch in OF_SPHERENET]
 PAIRS += [("ResNet", switch) for switch in OF_RESNET]
 FAST = [

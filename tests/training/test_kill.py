@@ -40,7 +40,6 @@ def kill_at(moment, process, workdir, generator):
     ("devices", "stream", "workers", "moments"),
     [
         pytest.param(1, False, 0, ALL, id="one_device", marks=pytest.mark.optimized),
-        pytest.param(4, False, 0, EACH, id="four_devices"),
         pytest.param(1, True, 2, EACH, id="stream_workers"),
     ],
 )

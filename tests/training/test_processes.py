@@ -10,16 +10,18 @@ from tests.training.resilience import arrays, ended, logged, run, saved, start
 pytestmark = pytest.mark.slow
 
 
-def start_both(workdir, *arguments):
-    """Two processes as one run."""
+def start_both(workdir, *arguments, each=("", "")):
+    """Two processes as one run, with a field of its own for each."""
     several = [
         f"--coordinator=127.0.0.1:{resilience.free_port()}",
         "--processes=2",
         "--heartbeat=10",
         "--join_timeout=60",
     ]
+    own = [[f"--config.{field}"] * bool(field) for field in each]
     return [
-        start(workdir, *arguments, *several, f"--process={index}") for index in (0, 1)
+        start(workdir, *arguments, *several, f"--process={index}", *own[index])
+        for index in (0, 1)
     ]
 
 
@@ -30,11 +32,8 @@ def close(one, other):
         assert values == pytest.approx(other[key], rel=1e-5), key
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["resident", "streamed"])
-def test_two_processes_train_as_one_does_stop_together_and_resume(tmp_path, stream):
-    arguments = ["--config.steps=40"]
-    if stream:
-        arguments += resilience.streamed(tmp_path / "images")
+def test_two_processes_train_as_one_does_stop_together_and_resume(tmp_path):
+    arguments = ["--config.steps=40", *resilience.streamed(tmp_path / "images")]
     alone = run(tmp_path / "alone", *arguments, devices=2)
     assert (alone.status, alone.err) == (0, "")
 
@@ -57,6 +56,14 @@ def test_two_processes_train_as_one_does_stop_together_and_resume(tmp_path, stre
     expected = json.loads((tmp_path / "alone" / "result.json").read_text())
     for name in ("test_accuracy", "test_loss", "steps", "devices"):
         assert found[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_processes_with_other_configs_end_with_the_field_that_differs(tmp_path):
+    first, second = start_both(tmp_path / "run", each=["seed=3", "seed=4"])
+    message = "config.seed is 3 in process 0 and 4 in process 1"
+    for done in (ended(first), ended(second)):
+        assert done.status != 0 and message in done.err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["coordinator", "other"])
