@@ -40,7 +40,7 @@ def report(folder: Path | str) -> list[Path]:
             their parameters, data or precision are not the same, or runs that differ in
             the seed differ in more.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     records = read_records(folder)
     if not records:
         return []

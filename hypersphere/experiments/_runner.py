@@ -134,7 +134,7 @@ def run(
         ValueError: If a record there belongs to another config.
         StoppedError: If a signal asked to stop. The same call resumes.
     """
-    out, workdir = Path(out), Path(workdir)
+    out, workdir = Path(out).expanduser(), Path(workdir).expanduser()
     left = 0
     for number, job in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.family} {job.name}, seed {job.seed}"

@@ -73,7 +73,7 @@ def draw_comparison(
         ValueError: If features are not two-dimensional, or `workdirs` is empty.
     """
     runs = {name: _read_features(workdir) for name, workdir in workdirs.items()}
-    return save(side_by_side(runs, title=title), Path(path))
+    return save(side_by_side(runs, title=title), Path(path).expanduser())
 
 
 def _draw_metrics(path: Path, title: str) -> Figure:
@@ -117,7 +117,7 @@ def _read_features(workdir: str | PathLike[str]) -> FeatureSet:
 
 
 def _existing(who: str, workdir: str | PathLike[str]) -> Path:
-    workdir = Path(workdir)
+    workdir = Path(workdir).expanduser()
     if not workdir.is_dir():
         raise FileNotFoundError(
             f"{who} needs the folder of a run, got workdir='{workdir}', which is no "

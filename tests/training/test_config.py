@@ -157,6 +157,10 @@ def test_a_command_line_sets_sections_inside_of_sections():
     last = ["--config.loss.name=arcface", "--config.loss=cosface"]
     two = with_overrides(config, ["--config.data.mean", "-1.5", *last])
     assert two.data.mean == -1.5 and two.loss == recipes.CosFace()
+    apart = with_overrides(
+        config, ["--config.model.relu", "True", "--config.seed", "3"]
+    )
+    assert apart.model.relu is True and apart.seed == 3
     one = with_overrides(config, ["--config.evaluators=train every 7"])
     assert one.evaluators == (training.Evaluation(source="train", every=7),)
 
@@ -169,6 +173,7 @@ def test_a_command_line_sets_sections_inside_of_sections():
         ("--config.optim.schedule=cosin", r"Did you mean 'cosine'"),
         ("--config.steps.x=2", r"no field `config\.steps\.x`"),
         ("--confg.steps=2", r"'--confg\.steps=2' sets no field"),
+        ("steps=2", r"'steps=2' sets no field"),
     ],
 )
 def test_a_wrong_choice_is_told(word, message):

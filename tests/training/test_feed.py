@@ -149,6 +149,16 @@ def test_the_facts_are_those_of_the_folder(stream):
     }
 
 
+def test_a_label_that_is_no_class_is_refused_by_its_number(folder):
+    opened = data.open_records(f"folder:{folder}")
+    two = data.RecordSet("two", opened.train, opened.test, opened.class_names[:2])
+    mesh = _mesh.make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    feed = _feed.make_feed(config_for(folder), mesh, print, dataset=two)
+    with pytest.raises(ValueError, match="two, train, has the label 2, but only 2"):
+        feed.take(0, 1)
+    feed.close()
+
+
 @pytest.fixture
 def torn(folder, tmp_path):
     """The same images, one of each part cut in half."""

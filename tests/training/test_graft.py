@@ -108,12 +108,14 @@ def test_a_run_begins_with_all_but_the_head_of_another(donor, beginning):
 
 @pytest.mark.slow
 def test_an_average_begins_with_the_parameters_of_the_other_run(
-    donor, tmp_path, monkeypatch
+    donor, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(_loop, "finish", lambda c, f, run, *_: {"steps": run.step})
     config = config_of({"init_from": str(donor), "optim.ema": 0.5, "init_fresh": ()})
-    config.steps = 2
+    config.steps, config.model.similarity = 2, "linear"
     assert training.train(config, tmp_path) == {"steps": 2}
+    told = "config.model.similarity is 'cosine' in "
+    assert told in capsys.readouterr().out
 
 
 def test_a_run_that_does_not_fit_is_refused_by_the_parameter(donor, tmp_path):

@@ -13,6 +13,7 @@ import jax
 from hypersphere._files import write_atomically
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.compute._parts import (
+    Images,
     MakeParts,
     Parts,
     refuse_missing,
@@ -124,7 +125,9 @@ def train(
             setup.evaluators,
             setup.program,
             checkpoints,
-            functools.partial(_donor, config, parts, say) if config.init_from else None,
+            functools.partial(_donor, config, setup.feed.images, parts, say)
+            if config.init_from
+            else None,
             setup.own,
             allow_changes=allow_changes,
             despite_damage=despite_damage,
@@ -149,12 +152,22 @@ def _keep(before: Stored, config: TrainConfig, say: Callable[[str], Any]) -> Non
 
 
 def _donor(
-    config: TrainConfig, parts: Parts | MakeParts | None, say: Callable[[str], Any]
+    config: TrainConfig,
+    images: Images,
+    parts: Parts | MakeParts | None,
+    say: Callable[[str], Any],
 ) -> tuple[Any, Any]:
-    """Parameters and running averages of another run, averaged if it has averages."""
+    """Parameters and running averages of another run, averaged if it has averages.
+
+    What is not the same there is told, for the arrays may fit all the same.
+    """
     workdir = Path(config.init_from).expanduser()
-    names = set((stored(workdir).own or {}).get("given", ())) - {"dataset"}
+    before = stored(workdir)
+    names = set((before.own or {}).get("given", ())) - {"dataset"}
     _, state, there = restored(workdir, parts=parts if names else None)
+    for change in images.differences(before.images or images):
+        if change.startswith("class "):
+            say(f"In {workdir}, from which this run starts, {change} here.")
     old, new = (flat(each.model, "model.") for each in (there, config))
     for name in sorted(old.keys() & new.keys()):
         if old[name] != new[name]:

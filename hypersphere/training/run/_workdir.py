@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.compute._parts import Images
 from hypersphere.training.machine._distributed import (
     everyones,
     is_first,
@@ -94,12 +95,14 @@ class Stored(NamedTuple):
     Attributes:
         config: The config it was begun with; None if that is nowhere.
         own: What it has of its own, as its newest checkpoint says; None without one.
-        note: What is unusual about that, for a person; empty for nothing.
+        images: What it is trained on, as its newest checkpoint says; None without one.
+        note: What is unusual about its config, for a person; empty for nothing.
         kept: Fields that its release did not have, path -> what they mean there.
     """
 
     config: TrainConfig | None
     own: dict[str, Any] | None
+    images: Images | None = None
     note: str = ""
     kept: Mapping[str, Any] = MappingProxyType({})
 
@@ -118,21 +121,22 @@ def stored(folder: Path) -> Stored:
     """
     file, meta, note = folder / "config.json", _meta(folder), ""
     own = None if meta is None else meta.get("own", {})
+    images = None if meta is None else Images.of(meta["dataset"])
     sealed = (meta or {}).get("config")
     try:
         text = file.read_text(encoding="utf-8")
-        return Stored(from_json(text), own, kept=kept_from_before(text))
-    except FileNotFoundError:
+        return Stored(from_json(text), own, images, kept=kept_from_before(text))
+    except (FileNotFoundError, NotADirectoryError):
         if sealed is None:
             lost = f"{file} is missing: the config of today is taken for the run's."
-            return Stored(None, own, "" if meta is None else lost)
+            return Stored(None, own, images, "" if meta is None else lost)
         note = f"{file} is missing: the config in its newest checkpoint is taken."
     except ValueError as error:
         if sealed is None:
             raise ValueError(f"{file} cannot be read: {error}") from error
         note = f"{file} cannot be read: the config in its newest checkpoint is taken."
     text = json.dumps(sealed)
-    return Stored(from_json(text), own, note, kept_from_before(text))
+    return Stored(from_json(text), own, images, note, kept_from_before(text))
 
 
 def _meta(folder: Path) -> dict[str, Any] | None:
