@@ -17,6 +17,7 @@ from hypersphere.data._identity import (
     with_classes as with_classes,
 )
 from hypersphere.data._load import load as load
+from hypersphere.data._memory import MAX_PIXELS as MAX_PIXELS
 from hypersphere.data._mix import Mixed as Mixed, mix as mix
 from hypersphere.data._open import open_records as open_records
 from hypersphere.data._order import (

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from hypersphere.data._memory import MAX_PIXELS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -120,6 +122,18 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="share of images that may be unreadable (default %(default)s); looked at "
         "with --max_side only",
     )
+    add(
+        "--max_pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="a larger image counts as unreadable (default %(default)s)",
+    )
+    add(
+        "--no_orient",
+        action="store_true",
+        help="do not turn images made smaller the way that their EXIF data tell",
+    )
     add("--threads", type=int, default=0, metavar="N", help="default one per core")
 
 
@@ -135,6 +149,8 @@ def _prepare(chosen: argparse.Namespace) -> None:
         shards=chosen.shards,
         test_fraction=chosen.test_fraction,
         seed=chosen.seed,
+        orient=not chosen.no_orient,
+        max_pixels=chosen.max_pixels,
     )
     # Wide in a file, so that lines stay whole.
     console = Console(width=None if sys.stdout.isatty() else 1000)

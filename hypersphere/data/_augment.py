@@ -1,7 +1,11 @@
 """Augmentation and normalization on the device, inside the compiled step."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float32, PRNGKeyArray, UInt8
 
@@ -90,22 +94,23 @@ def _random_shift(key: PRNGKeyArray, images: Array, pad: int) -> Array:
 def normalize(
     images: UInt8[Array, "batch height width channels"],
     *,
-    mean: float = 127.5,
-    std: float = 128.0,
+    mean: float | Sequence[float] = 127.5,
+    std: float | Sequence[float] = 128.0,
 ) -> Float32[Array, "batch height width channels"]:
     """Turns uint8 pixels into float32, `(images - mean) / std`.
 
     Args:
         images: uint8 images.
-        mean: Subtracted from each pixel, in the units of the pixels.
-        std: Divides the difference, in the units of the pixels, positive. The defaults
-            put the values inside `(-1, 1)`.
+        mean: Subtracted from each pixel, in the units of the pixels; one number, or one
+            for each channel.
+        std: Divides the difference, in the units of the pixels, positive; as `mean`.
+            The defaults put the values inside `(-1, 1)`.
 
     Returns:
         float32 images of the same shape.
 
     Raises:
-        ValueError: If `std <= 0`.
+        ValueError: If `std <= 0`, or there are more or fewer numbers than channels.
 
     Example:
         >>> import jax.numpy as jnp
@@ -114,6 +119,20 @@ def normalize(
         >>> print(data.normalize(pixels).ravel())
         [-0.99609375  0.99609375]
     """
-    if not std > 0:
+    if not np.all(np.asarray(std) > 0):
         raise ValueError(f"`normalize` needs `std > 0`, got `std={std!r}`.")
-    return (images.astype(jnp.float32) - mean) / std
+    channels = images.shape[-1]
+    for name, value in {"mean": mean, "std": std}.items():
+        if np.shape(value) not in ((), (channels,)):
+            raise ValueError(
+                f"`normalize` needs one `{name}`, or one for each of the {channels} "
+                f"channels, got `{name}={value!r}`."
+            )
+    return (images.astype(jnp.float32) - _per_channel(mean)) / _per_channel(std)
+
+
+def _per_channel(value: float | Sequence[float]) -> Any:
+    """A number as it is, or numbers in the shape of a batch's last axis."""
+    if np.ndim(value) == 0:
+        return value
+    return np.asarray(value, np.float32)[None, None, None]

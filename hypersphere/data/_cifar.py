@@ -10,6 +10,7 @@ import numpy as np
 
 from hypersphere.data._dataset import Dataset, ImageSet
 
+_LARGEST = 2**28  # bytes of a file, several times what is published
 _PIXELS = 3 * 32 * 32  # bytes of an image: all red, then all green, then all blue
 
 Read = Callable[[str], bytes]
@@ -69,14 +70,16 @@ def load_cifar(path: str) -> Dataset:
     who = f"cifar:{path}"
     version, place = _find(Path(path).expanduser(), who)
     read = (
-        _archive_reader(place, who) if place.is_file() else _folder_reader(place, who)
+        _archive_reader(version, place, who)
+        if place.is_file()
+        else _folder_reader(place, who)
     )
-    names = read(version.class_names).decode().split("\n")
+    names = _text(read(version.class_names), place / version.class_names, who)
     return Dataset(
         who,
         _read_part(version.train, version.label_bytes, place, read, who),
         _read_part((version.test,), version.label_bytes, place, read, who),
-        tuple(name.strip() for name in names if name.strip()),
+        tuple(name.strip() for name in names.split("\n") if name.strip()),
     )
 
 
@@ -109,25 +112,41 @@ def _holds(place: Path, version: _Version) -> bool:
     return place.is_file() and place.name == version.archive
 
 
+def _text(content: bytes, path: Path, who: str) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`{who}` needs names of classes in UTF-8, got {path} ({error}). Fetch it "
+            "again."
+        ) from error
+
+
 def _folder_reader(folder: Path, who: str) -> Read:
     def read(name: str) -> bytes:
-        try:
-            return (folder / name).read_bytes()
-        except FileNotFoundError as error:
-            raise _missing(name, folder, who) from error
+        if not (folder / name).is_file():
+            raise _missing(name, folder, who)
+        size = min((folder / name).stat().st_size, _LARGEST)
+        with open(folder / name, "rb") as file:
+            return file.read(size)
 
     return read
 
 
-def _archive_reader(archive: Path, who: str) -> Read:
-    """Unpacks the archive into memory: its files cannot be read on their own."""
+def _archive_reader(version: _Version, archive: Path, who: str) -> Read:
+    """Unpacks what is needed into memory: files cannot be read on their own."""
+    needed = {*version.train, version.test, version.class_names}
+    contents = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            contents = {
-                member.name.rpartition("/")[2]: file.read()
-                for member in tar
-                if (file := tar.extractfile(member))
-            }
+            for member in tar:
+                name = member.name.rpartition("/")[2]
+                if member.size < 0:  # it would be met again and again
+                    raise tarfile.ReadError("a size below zero")
+                if name in needed and member.isreg():
+                    file = tar.extractfile(member)
+                    size = min(member.size, _LARGEST)
+                    contents[name] = b"" if file is None else file.read(size)
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(
             f"`{who}` needs a whole archive, got {archive}, which cannot be unpacked "

@@ -12,6 +12,13 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from hypersphere.data._images import _blame, _in_mode
+from hypersphere.data._memory import MAX_PIXELS
+from hypersphere.data._open_image import (
+    Decoding,
+    open_image,
+    orientation_of,
+    turned,
+)
 
 try:
     import cv2 as _cv2
@@ -32,6 +39,8 @@ def random_resized_crop(
     image_size: int,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, "image_size image_size 3"]:
     """A random part of an image, resized to a square: the crop of Inception's training.
 
@@ -48,15 +57,17 @@ def random_resized_crop(
         image_size: Height and width of the result in pixels, at least 1.
         scale: Smallest and largest share of the image's area, in `(0, 1]`.
         ratio: Smallest and largest width over height, positive.
+        orient: Whether the image is turned the way that its EXIF data tell.
+        max_pixels: Pixels that it may have at most.
 
     Returns:
         Red, green and blue, uint8 of shape (image_size, image_size, 3). Gray images are
-        repeated, transparent pixels are laid over white, 16-bit gray keeps its upper 8
-        bits, and EXIF orientation is not applied.
+        repeated, transparent pixels are laid over white, and 16-bit gray keeps its
+        upper 8 bits.
 
     Raises:
-        ValueError: If an argument is out of range, or the image is cut short or cannot
-            be decoded.
+        ValueError: If an argument is out of range, or the image is too large, cut short
+            or cannot be decoded.
 
     Example:
         >>> import io
@@ -70,17 +81,27 @@ def random_resized_crop(
         array([255,   0,   0], dtype=uint8)
     """
     check_crop(image_size, scale, ratio)
-    with _blame("random_resized_crop", _describe(content)), _open(content) as image:
-        width, height = image.size
+    with (
+        _blame("random_resized_crop", _describe(content)),
+        open_image(BytesIO(content), how := Decoding(orient, max_pixels)) as image,
+    ):
+        orientation = orientation_of(image, how)
+        width, height = image.size if orientation < 5 else image.size[::-1]
         left, top, columns, rows = _draw_box(width, height, rng, scale, ratio)
         pixels = _pixels(image, content, reduction=min(columns, rows) // image_size)
+        pixels = turned(pixels, orientation)
         across = _scaled(left, columns, width, pixels.shape[1])
         down = _scaled(top, rows, height, pixels.shape[0])
     return _resize(pixels[down, across], image_size)
 
 
 def central_crop(
-    content: bytes, *, image_size: int, crop_fraction: float = 0.875
+    content: bytes,
+    *,
+    image_size: int,
+    crop_fraction: float = 0.875,
+    orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, "image_size image_size 3"]:
     """The center of an image after its shorter side is resized: what is evaluated.
 
@@ -92,14 +113,16 @@ def central_crop(
         content: A whole image file.
         image_size: Height and width of the result in pixels, at least 1.
         crop_fraction: Share of the shorter side that is kept, in `(0, 1]`.
+        orient: Whether the image is turned the way that its EXIF data tell.
+        max_pixels: Pixels that it may have at most.
 
     Returns:
         Red, green and blue, uint8 of shape (image_size, image_size, 3), of every kind
         of image as `random_resized_crop` has them.
 
     Raises:
-        ValueError: If an argument is out of range, or the image is cut short or cannot
-            be decoded.
+        ValueError: If an argument is out of range, or the image is too large, cut short
+            or cannot be decoded.
 
     Example:
         >>> import io
@@ -111,8 +134,11 @@ def central_crop(
         array([7, 7, 7], dtype=uint8)
     """
     check_center(image_size, crop_fraction)
-    with _blame("central_crop", _describe(content)), _open(content) as image:
-        pixels = _pixels(image, content)
+    with (
+        _blame("central_crop", _describe(content)),
+        open_image(BytesIO(content), how := Decoding(orient, max_pixels)) as image,
+    ):
+        pixels = turned(_pixels(image, content), orientation_of(image, how))
     height, width, _ = pixels.shape
     shorter = round(image_size / crop_fraction)
     resized = [shorter * side // min(height, width) for side in (width, height)]
@@ -125,7 +151,7 @@ def central_crop(
         )
     ]
     size = (image_size, image_size)
-    resized_image = Image.fromarray(pixels).resize(
+    resized_image = Image.fromarray(np.ascontiguousarray(pixels)).resize(
         size, Image.Resampling.BICUBIC, (box[0], box[1], box[2], box[3])
     )
     return np.asarray(resized_image)
@@ -167,11 +193,6 @@ def _check_size(who: str, image_size: int) -> None:
 
 def _describe(content: bytes) -> str:
     return f"a file of {len(content):,} bytes"
-
-
-def _open(content: bytes) -> Image.Image:
-    """Reads the header alone, in some 20 microseconds."""
-    return Image.open(BytesIO(content))
 
 
 def _draw_box(
@@ -250,7 +271,9 @@ def _resize(pixels: np.ndarray, image_size: int) -> np.ndarray:
         return np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     large = min(pixels.shape[:2]) >= 2 * image_size
     return cv2.resize(
-        pixels, size, interpolation=cv2.INTER_AREA if large else cv2.INTER_LINEAR
+        np.ascontiguousarray(pixels),
+        size,
+        interpolation=cv2.INTER_AREA if large else cv2.INTER_LINEAR,
     )
 
 

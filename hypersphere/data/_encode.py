@@ -8,8 +8,15 @@ from typing import NamedTuple
 from PIL import Image
 
 from hypersphere.data._dataset import ImageSet
-from hypersphere.data._images import _in_mode
+from hypersphere.data._images import _in_mode, may_be_gray
+from hypersphere.data._memory import MAX_PIXELS
 from hypersphere.data._open import open_records
+from hypersphere.data._open_image import (
+    Decoding,
+    open_image,
+    orientation_of,
+    turned_image,
+)
 from hypersphere.data._records import Record, Records, RecordSet
 from hypersphere.data._sources import Reading, find
 
@@ -29,6 +36,10 @@ class Options:
         test_fraction: Share of each class that becomes the test part of a folder that
             has none, in `(0, 1)`.
         seed: Seed of that draw and of the order of training images, in `[0, 2**64)`.
+        orient: Whether an image that is made smaller is turned as its EXIF data tell;
+            a file that is stored as it is keeps them.
+        max_pixels: Pixels above which an image that may have to be made smaller counts
+            as unreadable, at least 1.
 
     Raises:
         ValueError: If one of them is out of range.
@@ -43,6 +54,13 @@ class Options:
     shards: int = 0
     test_fraction: float = 0.2
     seed: int = 0
+    orient: bool = True
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def how(self) -> Decoding:
+        """How image files are read."""
+        return Decoding(self.orient, self.max_pixels)
 
     def __post_init__(self):
         """Checks every value."""
@@ -52,6 +70,7 @@ class Options:
             "shards": ("0 <= shards", self.shards >= 0),
             "test_fraction": ("0 < test_fraction < 1", 0 < self.test_fraction < 1),
             "seed": ("0 <= seed < 2**64", 0 <= self.seed < 2**64),
+            "max_pixels": ("max_pixels >= 1", self.max_pixels >= 1),
         }
         for name, (condition, holds) in conditions.items():
             if not holds:
@@ -114,15 +133,7 @@ def _is_gray(opened: RecordSet) -> bool:
         for records in (opened.train, opened.test)
         for index in range(len(records))
     )
-    return all(map(_may_be_gray, contents))
-
-
-def _may_be_gray(content: bytes) -> bool:
-    try:
-        with Image.open(BytesIO(content)) as image:
-            return Image.getmodebase(image.mode) == "L"
-    except Exception:  # decoders raise OSError, SyntaxError, ...
-        return True  # unreadable, so no color is seen
+    return all(may_be_gray(BytesIO(content)) for content in contents)
 
 
 def encode(records: Records, index: int, *, options: Options, gray: bool) -> Encoded:
@@ -151,15 +162,17 @@ def _example(content: bytes, label: int, file_name: str) -> bytes:
 
 def _smaller(content: bytes, options: Options, mode: str) -> bytes:
     """The file itself, or a JPEG whose shorter side has `max_side` pixels."""
-    with Image.open(BytesIO(content)) as image:
+    with open_image(BytesIO(content), options.how) as image:
         shorter = min(image.size)
         if shorter <= options.max_side:
             return content
         width, height = (round(s * options.max_side / shorter) for s in image.size)
+        orientation = orientation_of(image, options.how)
         image.load()
         resized = _in_mode(image, mode).resize(
             (width, height), Image.Resampling.BICUBIC
         )
+    resized = turned_image(resized, orientation)  # which the new file does not tell
     file = BytesIO()
     resized.save(file, "JPEG", quality=options.quality)
     return file.getvalue()

@@ -174,40 +174,34 @@ def first_example(records: Any, decode: Decode) -> tuple[np.ndarray, Any]:
     ) from reason
 
 
-def cropping(image_size: int, scale: tuple[float, float]) -> Decode:
+def cropping(image_size: int, scale: tuple[float, float], **how: Any) -> Decode:
     """What makes a random crop of an image file. It pickles."""
     from hypersphere.data._decode import check_crop
 
     check_crop(image_size, scale, (1.0, 1.0))
-    return functools.partial(_random_crop, image_size=image_size, scale=scale)
+    return functools.partial(_random_crop, image_size=image_size, scale=scale, **how)
 
 
-def _random_crop(
-    record: Record, rng: Any, *, image_size: int, scale: tuple[float, float]
-) -> tuple[np.ndarray, Any]:
+def _random_crop(record: Record, rng: Any, **how: Any) -> tuple[np.ndarray, Any]:
     from hypersphere.data._decode import random_resized_crop
 
     content, label = record
-    image = random_resized_crop(content, rng, image_size=image_size, scale=scale)
-    return image, np.int32(label)
+    return random_resized_crop(content, rng, **how), np.int32(label)
 
 
-def centring(image_size: int, crop_fraction: float) -> Decode:
+def centring(image_size: int, crop_fraction: float, **how: Any) -> Decode:
     """What makes a central crop of an image file. It pickles."""
     from hypersphere.data._decode import check_center
 
     check_center(image_size, crop_fraction)
     return functools.partial(
-        _central_crop, image_size=image_size, crop_fraction=crop_fraction
+        _central_crop, image_size=image_size, crop_fraction=crop_fraction, **how
     )
 
 
-def _central_crop(
-    record: Record, rng: Any, *, image_size: int, crop_fraction: float
-) -> tuple[np.ndarray, Any]:
+def _central_crop(record: Record, rng: Any, **how: Any) -> tuple[np.ndarray, Any]:
     del rng
     from hypersphere.data._decode import central_crop
 
     content, label = record
-    image = central_crop(content, image_size=image_size, crop_fraction=crop_fraction)
-    return image, np.int32(label)
+    return central_crop(content, **how), np.int32(label)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hypersphere.data import _image_files
 from hypersphere.data._dataset import Dataset
@@ -42,21 +43,21 @@ class FolderRecords:
 def load_folder(
     path: str,
     *,
-    image_size: int,
     test_fraction: float,
     seed: int,
     empty_classes: bool,
+    **decoding: Any,
 ) -> Dataset:
     """Decodes the images of both parts; gray if all of them are."""
-    from hypersphere.data._images import is_gray  # reading the files needs no Pillow
+    from hypersphere.data._images import may_be_gray  # listing files needs no Pillow
 
     train, test = _parts(path, test_fraction, seed, empty_classes=empty_classes)
     opened = _record_set(path, train, test)
     paths = (
         file for part in (train, test) for files in part.values() for file in files
     )
-    gray = all(is_gray(file, who=opened.name) for file in paths)
-    return load_records(opened, gray=gray, image_size=image_size)
+    gray = all(map(may_be_gray, paths))
+    return load_records(opened, gray=gray, **decoding)
 
 
 def open_folder(
@@ -124,31 +125,37 @@ def _scan(folder: Path, who: str, left_out: _image_files.LeftOut) -> Classes:
 
 
 def _files(folder: Path, left_out: _image_files.LeftOut) -> list[Path]:
-    """The image files in a folder and in those below it."""
+    """The image files in a folder and in those below it; regular ones alone."""
     found: list[Path] = []
     seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        seen.add(os.path.realpath(parent))
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not _image_files.is_hidden(name)
-            and os.path.realpath(os.path.join(parent, name)) not in seen  # a loop
-        )
-        for name in sorted(names):
-            path = Path(parent, name)
-            if _image_files.is_hidden(name):
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        if (real := os.path.realpath(folder)) in seen:  # a loop of links
+            continue
+        seen.add(real)
+        folders = []
+        with os.scandir(folder) as entries:
+            children = sorted(entries, key=lambda entry: entry.name)
+        for entry in children:
+            path = Path(entry.path)
+            if _image_files.is_hidden(entry.name):
                 continue
-            if _image_files.is_image(name, _head(path)):
+            if entry.is_dir():
+                folders.append(path)
+            elif not entry.is_file():  # a pipe would wait for ever
+                left_out.note(entry.name, "no regular file")
+            elif _image_files.is_image(entry.name, _head(path)):
                 found.append(path)
             else:
-                left_out.note(name)
+                left_out.note(entry.name)
+        waiting += reversed(folders)
     return found
 
 
 def _head(path: Path) -> bytes:
     """The first bytes of a file that has no ending; it is not opened otherwise."""
-    if path.suffix or not path.is_file():
+    if path.suffix:
         return b""
     with path.open("rb") as file:
         return file.read(_image_files.HEAD)

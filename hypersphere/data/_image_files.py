@@ -89,9 +89,9 @@ class LeftOut:
     def __init__(self) -> None:
         self._counts: collections.Counter[str] = collections.Counter()
 
-    def note(self, name: str) -> None:
-        """Counts a file by the ending of its name."""
-        self._counts[ending_of(name) or "without an ending"] += 1
+    def note(self, name: str, kind: str = "") -> None:
+        """Counts a file by its kind, or else by the ending of its name."""
+        self._counts[kind or ending_of(name) or "without an ending"] += 1
 
     def tell(self, who: str) -> None:
         """Logs what was counted, if anything was.

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -13,7 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from hypersphere.data import _open_image
 from hypersphere.data._memory import check_memory
+from hypersphere.data._open_image import Decoding, open_image
 
 _BLOCK = 256  # images a thread takes at a time
 _THREADS = min(16, os.cpu_count() or 1)
@@ -36,14 +39,48 @@ class Encoded(NamedTuple):
     name: Callable[[int], str]
 
 
+class BrokenImageError(ValueError):
+    """An image file that cannot be decoded."""
+
+
+class Decoded(NamedTuple):
+    """Images, and which of those that were asked for they are.
+
+    Attributes:
+        images: uint8 (n, height, width, channels).
+        kept: The index of each.
+        left_out: Names of the others, with why they cannot be decoded.
+    """
+
+    images: np.ndarray
+    kept: np.ndarray
+    left_out: list[str]
+
+
 def decode_all(
-    parts: Sequence[Encoded], *, who: str, gray: bool, image_size: int
-) -> list[Images]:
-    """Decodes every image of every part, the first of which is not empty."""
-    decode = functools.partial(_decode, who=who, gray=gray, image_size=image_size)
+    parts: Sequence[Encoded],
+    *,
+    who: str,
+    gray: bool,
+    image_size: int,
+    how: Decoding,
+    max_bad: float,
+) -> list[Decoded]:
+    """Decodes every image of every part, the first of which is not empty.
+
+    Args:
+        parts: The images.
+        who: What needs them, for messages.
+        gray: Whether pixels have one channel.
+        image_size: Side of the square that they are brought to; 0 for none.
+        how: How files are read.
+        max_bad: Share of each part that may be left out because it is broken.
+    """
+    decode = functools.partial(
+        _decode, who=who, gray=gray, image_size=image_size, how=how
+    )
     first = parts[0]
-    first_name = first.name(0)
-    shape = decode(first.read(range(1))[0], name=first_name).shape
+    first_name, shape = _first_shape(first, decode, int(max_bad * first.count))
     check_memory(who, sum(part.count for part in parts), shape)
 
     def decode_checked(file: File, name: str) -> np.ndarray:
@@ -57,29 +94,63 @@ def decode_all(
             )
         return pixels
 
-    return [_decode_part(part, decode_checked, shape) for part in parts]
+    return [
+        _decode_part(part, decode_checked, shape, int(max_bad * part.count))
+        for part in parts
+    ]
+
+
+def _first_shape(
+    part: Encoded, decode: Callable[..., np.ndarray], most: int
+) -> tuple[str, tuple[int, ...]]:
+    """The name and shape of the first image that is not broken."""
+    for index in range(part.count):
+        try:
+            name = part.name(index)
+            (file,) = part.read(range(index, index + 1))
+            return name, decode(file, name=name).shape
+        except BrokenImageError:
+            if index >= min(most, part.count - 1):
+                raise
+    raise AssertionError("not reached")
 
 
 def _decode_part(
-    part: Encoded, decode: Callable[[File, str], np.ndarray], shape: tuple[int, ...]
-) -> np.ndarray:
+    part: Encoded,
+    decode: Callable[[File, str], np.ndarray],
+    shape: tuple[int, ...],
+    most: int,
+) -> Decoded:
     images = np.empty((part.count, *shape), np.uint8)
+    left_out: dict[int, str] = {}
+    lock = threading.Lock()
 
     def fill(block: range) -> None:
         for index, file in zip(block, part.read(block), strict=True):
-            images[index] = decode(file, part.name(index))
+            try:
+                images[index] = decode(file, part.name(index))
+            except BrokenImageError as error:
+                with lock:
+                    left_out[index] = f"{part.name(index)} ({error.__cause__})"
+                    if len(left_out) > most:
+                        raise
 
     everything = range(part.count)
     blocks = [everything[i : i + _BLOCK] for i in range(0, part.count, _BLOCK)]
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(fill, blocks))  # a list, so that a thread's error is raised here
-    return images
+    kept = np.setdiff1d(np.arange(part.count), list(left_out))
+    told = [left_out[index] for index in sorted(left_out)]
+    return Decoded(images[kept] if left_out else images, kept, told)
 
 
-def is_gray(path: Path, *, who: str) -> bool:
-    """Whether the header of an image file promises gray pixels."""
-    with _blame(who, str(path)), Image.open(path) as image:
-        return Image.getmodebase(image.mode) == "L"
+def may_be_gray(file: Path | BytesIO) -> bool:
+    """Whether the header of an image promises no colors; one unreadable has none."""
+    try:
+        with open_image(file, Decoding()) as image:
+            return Image.getmodebase(image.mode) == "L"
+    except Exception:  # decoders raise OSError, SyntaxError, ...
+        return True
 
 
 def resize(images: Images, image_size: int) -> Images:
@@ -93,12 +164,14 @@ def resize(images: Images, image_size: int) -> Images:
 
 
 def _decode(
-    file: File, *, who: str, name: str, gray: bool, image_size: int
+    file: File, *, who: str, name: str, gray: bool, image_size: int, how: Decoding
 ) -> np.ndarray:
     """Reads one image completely; returns uint8 (height, width, 1 or 3)."""
-    with _blame(who, name), Image.open(file) as image:
+    with _blame(who, name), open_image(file, how) as image:
+        orientation = _open_image.orientation_of(image, how)
         image.load()
         image = _in_mode(image, "L" if gray else "RGB")
+        image = _open_image.turned_image(image, orientation)
         if image_size:
             image = _fit(image, image_size)
         pixels = np.asarray(image)
@@ -111,7 +184,7 @@ def _blame(who: str, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # decoders raise OSError, SyntaxError, zlib.error, ...
-        raise ValueError(
+        raise BrokenImageError(
             f"`{who}` needs whole, readable images, got {name}, which cannot be "
             f"decoded ({error}). Replace or remove it."
         ) from error

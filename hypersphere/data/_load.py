@@ -3,7 +3,7 @@
 import dataclasses
 
 from hypersphere.data._dataset import Dataset, ImageSet
-from hypersphere.data._memory import check_memory
+from hypersphere.data._memory import MAX_PIXELS, check_memory
 from hypersphere.data._sources import (
     Reading,
     check_reading,
@@ -20,6 +20,9 @@ def load(
     test_fraction: float = 0.2,
     seed: int = 0,
     empty_classes: bool = False,
+    max_bad: float = 0.0,
+    orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Loads a whole image classification set into memory.
 
@@ -37,8 +40,9 @@ def load(
     or `val`, with any capitals. Images in folders below a class belong to it; what is
     no image is left out, and a line says how much that is. A folder's images become
     gray if all of them are gray, and RGB otherwise; 16-bit gray keeps its upper 8 bits,
-    transparent pixels are laid over white, and EXIF orientation is not applied. The
-    test part of `tfds:` is the first of `test` and `validation` with known labels.
+    transparent pixels are laid over white, and an image is turned the way that its EXIF
+    data tell. The test part of `tfds:` is the first of `test` and `validation` with
+    known labels.
 
     Args:
         source: Where the images come from, in one of the seven forms.
@@ -50,6 +54,11 @@ def load(
             none, in `(0, 1)`. Other sources ignore it.
         seed: Seed of that draw and of the synthetic images, in `[0, 2**64)`.
         empty_classes: Whether a folder may have classes without an image in a part.
+        max_bad: Share of the image files of a part that may be broken, in `[0, 1]`:
+            they are left out, and a line names each.
+        orient: Whether image files are turned the way that their EXIF data tell.
+        max_pixels: Pixels that an image file may have at most, at least 1; one that
+            promises more counts as broken.
 
     Returns:
         The images as uint8, the labels as int32, and the names of the classes.
@@ -74,6 +83,9 @@ def load(
         test_fraction=test_fraction,
         seed=seed,
         empty_classes=empty_classes,
+        max_bad=max_bad,
+        orient=orient,
+        max_pixels=max_pixels,
     )
     check_reading(reading, "load")
     row, rest = find(source, "load")

@@ -1,9 +1,13 @@
-"""The limit on sets that are held in memory."""
+"""The limits on what is held in memory."""
 
 import math
 
 MAX_BYTES = 8 * 2**30
 """Largest set that is held in memory, in bytes of decoded pixels."""
+
+
+MAX_PIXELS = 2**26
+"""Pixels that one image may have by default: 8192 x 8192."""
 
 
 def check_memory(who: str, count: int, shape: tuple[int, ...]) -> None:

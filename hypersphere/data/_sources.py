@@ -8,6 +8,7 @@ from typing import Any
 from hypersphere.data._cifar import load_cifar
 from hypersphere.data._dataset import Dataset
 from hypersphere.data._idx import load_idx
+from hypersphere.data._memory import MAX_PIXELS
 from hypersphere.data._mnist5k import load_mnist5k
 from hypersphere.data._records import RecordSet
 from hypersphere.data._synthetic import load_synthetic
@@ -24,6 +25,10 @@ class Reading:
             has none.
         seed: Seed of that draw, and of synthetic images.
         empty_classes: Whether a folder may have classes without an image in a part.
+        max_bad: Share of the images of a part that may be left out because they are
+            broken, where a set is loaded whole.
+        orient: Whether images are turned the way that their EXIF data tell.
+        max_pixels: Pixels that one may have at most.
     """
 
     data_dir: str = ""
@@ -31,6 +36,15 @@ class Reading:
     test_fraction: float = 0.2
     seed: int = 0
     empty_classes: bool = False
+    max_bad: float = 0.0
+    orient: bool = True
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """What decoding a whole set takes of it."""
+        names = ("image_size", "max_bad", "orient", "max_pixels")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +70,7 @@ class Source:
 def _load_tfds(name: str, reading: Reading) -> Dataset:
     from hypersphere.data._tfds import load_tfds
 
-    return load_tfds(name, data_dir=reading.data_dir, image_size=reading.image_size)
+    return load_tfds(name, data_dir=reading.data_dir, **reading.decoding)
 
 
 def _open_tfds(name: str, reading: Reading) -> RecordSet:
@@ -70,10 +84,10 @@ def _load_folder(path: str, reading: Reading) -> Dataset:
 
     return load_folder(
         path,
-        image_size=reading.image_size,
         test_fraction=reading.test_fraction,
         seed=reading.seed,
         empty_classes=reading.empty_classes,
+        **reading.decoding,
     )
 
 
@@ -92,7 +106,7 @@ def _load_tar(path: str, reading: Reading) -> Dataset:
     from hypersphere.data._whole import load_records
 
     opened = _open_tar(path, reading)
-    return load_records(opened, gray=False, image_size=reading.image_size)
+    return load_records(opened, gray=False, **reading.decoding)
 
 
 def _open_tar(path: str, reading: Reading) -> RecordSet:
@@ -215,6 +229,8 @@ def check_reading(reading: Reading, who: str) -> None:
         ),
         "test_fraction": ("0 < test_fraction < 1`", 0 < reading.test_fraction < 1),
         "seed": ("0 <= seed < 2**64`", 0 <= reading.seed < 2**64),
+        "max_bad": ("0 <= max_bad <= 1`", 0 <= reading.max_bad <= 1),
+        "max_pixels": ("max_pixels >= 1`", reading.max_pixels >= 1),
     }
     for name, (condition, holds) in conditions.items():
         if not holds:

@@ -22,6 +22,7 @@ from hypersphere.data._examples import (
     cropping,
     first_example,
 )
+from hypersphere.data._memory import MAX_PIXELS
 from hypersphere.data._order import batch_indices
 from hypersphere.data._records import Records
 
@@ -104,6 +105,8 @@ def train_batches(
     scale: tuple[float, float] = (0.08, 1.0),
     workers: int = 0,
     threads: int = 0,
+    orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
     decode: Decode | None = None,
 ) -> Stream:
     """Random crops to train on: the batches of the steps `start <= step < stop`.
@@ -132,6 +135,9 @@ def train_batches(
         workers: Number of processes that decode; 0 decodes in this one.
         threads: Number of threads that decode, in all workers together; 0 for one per
             core, at most 16.
+        orient: Whether images are turned the way that their EXIF data tell.
+        max_pixels: Pixels that an image may have at most, at least 1; one that promises
+            more counts as broken.
         decode: As in `RecordSet`, instead of crops.
 
     Returns:
@@ -164,7 +170,7 @@ def train_batches(
             f"`start={start}` and `stop={stop}`."
         )
     batch_indices(start, size=len(records), batch_size=batch_size, seed=seed)  # checks
-    decode = decode or cropping(image_size, scale)
+    decode = decode or cropping(image_size, scale, orient=orient, max_pixels=max_pixels)
     examples = Training(records, batch_size, seed, decode)
     slots = Slots("train_batches", batch_size, *share)
     steps = range(start, stop)
@@ -180,6 +186,8 @@ def batch_at(
     image_size: int,
     share: tuple[int, int] = (0, 1),
     scale: tuple[float, float] = (0.08, 1.0),
+    orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
     decode: Decode | None = None,
 ) -> Batch:
     """One batch of `train_batches` alone, decoded here and now.
@@ -192,6 +200,9 @@ def batch_at(
         image_size: Height and width of the crops in pixels.
         share: Which process this is, and how many there are.
         scale: Smallest and largest share of an image's area in a crop.
+        orient: Whether images are turned the way that their EXIF data tell.
+        max_pixels: Pixels that an image may have at most, at least 1; one that promises
+            more counts as broken.
         decode: As in `RecordSet`, instead of crops.
 
     Returns:
@@ -216,7 +227,7 @@ def batch_at(
         ((3, 8, 8, 3), [1.0, 1.0, 1.0])
     """
     batch_indices(step, size=len(records), batch_size=batch_size, seed=seed)  # checks
-    decode = decode or cropping(image_size, scale)
+    decode = decode or cropping(image_size, scale, orient=orient, max_pixels=max_pixels)
     examples = Training(records, batch_size, seed, decode)
     slots = Slots("batch_at", batch_size, *share)
     elements = range(step * slots.rows, (step + 1) * slots.rows)
@@ -231,6 +242,8 @@ def eval_stream(
     crop_fraction: float = 0.875,
     share: tuple[int, int] = (0, 1),
     threads: int = 0,
+    orient: bool = True,
+    max_pixels: int = MAX_PIXELS,
     decode: Decode | None = None,
 ) -> Stream:
     """Central crops to evaluate on: every image exactly once over all processes.
@@ -248,6 +261,9 @@ def eval_stream(
         share: Which process this is, from 0, and how many there are. Process h of n
             gets rows `[h * batch_size / n, (h + 1) * batch_size / n)` of each batch.
         threads: Number of threads that decode; 0 for one per core, at most 16.
+        orient: Whether images are turned the way that their EXIF data tell.
+        max_pixels: Pixels that an image may have at most, at least 1; one that promises
+            more counts as broken.
         decode: As in `RecordSet`, instead of crops.
 
     Returns:
@@ -278,7 +294,9 @@ def eval_stream(
             "`eval_stream` needs at least one image, got `len(records)=0`."
         )
     if decode is None:
-        decode = centring(image_size, crop_fraction)
+        decode = centring(
+            image_size, crop_fraction, orient=orient, max_pixels=max_pixels
+        )
         nothing = np.zeros((image_size, image_size, 3), np.uint8), np.int32(0)
     else:
         nothing = jax.tree.map(np.zeros_like, first_example(records, decode))

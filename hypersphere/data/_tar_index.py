@@ -150,6 +150,8 @@ def members(
             try:
                 with tarfile.open(fileobj=file, mode="r:") as tar:
                     while member := tar.next():
+                        if member.size < 0:  # it would be met again and again
+                            raise _damaged(archive, "a size below zero", who)
                         # Or it would keep every one.
                         tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
                         yield member

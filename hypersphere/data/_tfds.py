@@ -50,10 +50,10 @@ def _record(example: bytes) -> Record:
     )
 
 
-def load_tfds(name: str, *, data_dir: str, image_size: int) -> Dataset:
+def load_tfds(name: str, *, data_dir: str, **decoding: Any) -> Dataset:
     """Decodes the images of both parts; gray if the set says so."""
     opened, gray = _open(name, data_dir)
-    return load_records(opened, gray=gray, image_size=image_size)
+    return load_records(opened, gray=gray, **decoding)
 
 
 def open_tfds(name: str, *, data_dir: str) -> RecordSet:

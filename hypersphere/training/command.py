@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags, logging
 from ml_collections import config_flags
 
@@ -23,6 +24,7 @@ from hypersphere.training.run._setup import resolved
 from hypersphere.training.settings._config import TrainConfig
 from hypersphere.training.settings._durations import Duration
 from hypersphere.training.settings._evaluation import Evaluation, Evaluations
+from hypersphere.training.settings._fields import PerChannel
 from hypersphere.training.settings._recipe import fields_of, sections
 from hypersphere.training.settings._text import (
     check_command_line,
@@ -52,6 +54,16 @@ class _DurationParser(flags.ArgumentParser):
     def parse(self, argument: int | str) -> int | str:
         text = str(argument)
         return int(text) if text.isdecimal() else text
+
+
+class _PerChannelParser(flags.ArgumentParser):
+    """A number, or a tuple of them."""
+
+    syntactic_help = "a number, or one for each channel: (123.7, 116.3, 103.5)"
+
+    def parse(self, argument: Any) -> float | tuple[float, ...]:
+        found = ast.literal_eval(argument) if isinstance(argument, str) else argument
+        return tuple(map(float, found)) if np.ndim(found) else float(found)
 
 
 class _EvaluationsParser(flags.ArgumentParser):
@@ -227,6 +239,7 @@ def _with_fields(
 
 _PARSERS: dict[Any, type[flags.ArgumentParser]] = {
     Duration: _DurationParser,
+    PerChannel: _PerChannelParser,
     Evaluations: _EvaluationsParser,
 }
 

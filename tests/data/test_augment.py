@@ -174,6 +174,17 @@ def test_normalize_subtracts_and_divides():
     )
 
 
+def test_each_channel_may_have_numbers_of_its_own():
+    images = random_images(2, 3, 4, 3)
+    mean, std = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+    expected = (images.astype(np.float64) - mean) / std
+    np.testing.assert_allclose(
+        normalize(images, mean=mean, std=std), expected, rtol=1e-6
+    )
+    with pytest.raises(ValueError, match="each of the 3 channels, got `std=.1.0, 2.0.`"):
+        normalize(images, std=(1.0, 2.0))
+
+
 def test_normalize_puts_pixels_inside_one_by_default():
     ends = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
     result = np.asarray(normalize(ends))

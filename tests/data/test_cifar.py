@@ -1,6 +1,7 @@
 import gzip
 import io
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -147,4 +148,24 @@ def test_an_unknown_label_is_named(tmp_path):
     path = tmp_path / "cifar-10-batches-bin" / "test_batch.bin"
     path.write_bytes(content.getvalue())
     with pytest.raises(ValueError, match=r"test.*0 <= label < 10.*labels\[0\]=10"):
+        load_cifar(str(tmp_path))
+
+
+def test_what_else_is_in_an_archive_is_not_unpacked(tmp_path):
+    write_ten(tmp_path / "cifar-10-batches-bin")
+    (tmp_path / "cifar-10-batches-bin" / "more.bin").write_bytes(bytes(2**26))
+    (tmp_path / "cifar-10-batches-bin" / "again").symlink_to(tmp_path)
+    archive = pack(tmp_path / "cifar-10-batches-bin")
+    tracemalloc.start()
+    assert len(load_cifar(str(archive)).train.labels) == 10
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_names_that_are_no_utf8_are_told_by_their_file(tmp_path):
+    write_ten(tmp_path / "cifar-10-batches-bin")
+    (tmp_path / "cifar-10-batches-bin" / "batches.meta.txt").write_bytes(
+        b"\xffx\n" * 10
+    )
+    with pytest.raises(ValueError, match="names of classes in UTF-8.*batches.meta.txt"):
         load_cifar(str(tmp_path))

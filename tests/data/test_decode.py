@@ -252,20 +252,39 @@ def test_cmyk_has_the_colors_of_pillow(decoder):
     assert np.abs(np.subtract(found, exact, dtype=int)).max() <= 1
 
 
-@pytest.mark.parametrize("orientation", [3, 6])
-def test_the_orientation_in_exif_is_not_applied(decoder, orientation):
-    image = Image.new("RGB", (64, 64), "red")
-    image.paste("blue", (32, 0, 64, 64))
+@pytest.mark.parametrize("orient", [True, False])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
+def test_an_image_is_turned_the_way_its_exif_tells(decoder, orientation, orient):
+    image = Image.new("RGB", (64, 48), "red")
+    image.paste("blue", (32, 0, 64, 24))
+    image.paste("lime", (0, 24, 32, 48))
+    plain = encode(image, quality=95, subsampling=0)
     exif = image.getexif()
     exif[0x0112] = orientation
-    content = encode(image, exif=exif, quality=95)
-    upright = Image.open(io.BytesIO(content))
-    assert ImageOps.exif_transpose(upright) is not upright
-    for found in (
-        central_crop(content, image_size=8, crop_fraction=1.0),
-        crops(content, 1, image_size=8, scale=(1.0, 1.0), ratio=(1.0, 1.0))[0],
-    ):
-        assert (found[:, :3, 0] > 200).all() and (found[:, 5:, 2] > 200).all()
+    content = encode(image, quality=95, subsampling=0, exif=exif)
+    if orient:  # by the library
+        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+        plain = encode(upright, quality=95, subsampling=0)
+    options = dict(image_size=8, orient=orient)
+    pairs = [
+        (central_crop(each, crop_fraction=1.0, **options), crops(each, 1, **options)[0])
+        for each in (content, plain)
+    ]
+    for found, expected in zip(*pairs, strict=True):
+        assert np.abs(found.astype(int) - expected).max() <= 12  # of JPEGs
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded():
+    file = io.BytesIO()
+    Image.new("1", (3000, 3000)).save(file, "PNG")
+    with pytest.raises(ValueError, match="3000 x 3000 pixels, more than the 1,000,000"):
+        central_crop(file.getvalue(), image_size=8, max_pixels=1_000_000)
+
+
+def test_a_file_of_another_format_is_not_opened_whatever_it_is_called():
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    with pytest.raises(ValueError, match="cannot be decoded .cannot identify"):
+        central_crop(program, image_size=8)
 
 
 def test_bytes_behind_the_end_do_not_matter(decoder):

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -351,3 +353,44 @@ def test_a_class_may_be_empty_if_that_is_meant(tmp_path):
     assert dataset.class_names == ("a", "bb", "new", "none")
     assert dataset.train.labels.tolist() == [0, 1]
     assert dataset.test.labels.tolist() == [0, 2]
+
+
+def test_what_is_no_regular_file_is_left_out_and_told(tmp_path, caplog):
+    write_classes(tmp_path / "train", {"a": 1, "bb": 1})
+    write_classes(tmp_path / "test", {"a": 1, "bb": 1})
+    folder = tmp_path / "train" / "a"
+    os.mkfifo(folder / "pipe.png")  # which would wait for somebody to write
+    (folder / "endless.png").symlink_to("/dev/zero")
+    (folder / "broken.png").symlink_to(tmp_path / "nowhere")
+    (folder / "folder.png").mkdir()
+    assert load(tmp_path).train.labels.tolist() == [0, 1]
+    (line,) = {record.getMessage() for record in caplog.records}
+    assert line.endswith("left out: 3 no regular file.")
+
+
+def test_as_many_broken_images_as_allowed_are_left_out_by_name(tmp_path, caplog):
+    pixels = write_classes(tmp_path / "train", {"a": 3, "bb": 3})
+    write_classes(tmp_path / "test", {"a": 1, "bb": 1})
+    for name in ("a/000.png", "bb/001.png"):
+        (tmp_path / "train" / name).write_bytes(b"no image")
+    dataset = load(tmp_path, max_bad=0.4)
+    assert dataset.train.labels.tolist() == [0, 0, 1, 1]
+    kept = [pixels[index] for index in (1, 2, 3, 5)]
+    np.testing.assert_array_equal(dataset.train.images, np.stack(kept))
+    told = [record.getMessage() for record in caplog.records]
+    assert ["a/000.png" in told[0], "bb/001.png" in told[1]] == [True, True]
+    with pytest.raises(ValueError, match="needs whole, readable images, got .*png"):
+        load(tmp_path, max_bad=0.2)
+
+
+@pytest.mark.parametrize("orient", [True, False])
+def test_images_in_memory_are_turned_the_way_their_exif_tells(tmp_path, orient):
+    write_classes(tmp_path, {"a": 2, "bb": 2}, shape=(4, 4, 3))
+    image = Image.fromarray(random_pixels(1, (4, 4, 3)))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "a" / "000.png", exif=exif)
+    turned = np.asarray(image.rotate(-90) if orient else image)
+    dataset = load(tmp_path, orient=orient)
+    every = np.concatenate([dataset.train.images, dataset.test.images])
+    assert sum(np.array_equal(each, turned) for each in every) == 1

@@ -1,5 +1,6 @@
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ def test_a_missing_folder_is_named(tmp_path):
         data.load(f"idx:{tmp_path / 'nowhere'}")
 
 
-@pytest.mark.parametrize(("change", "got"), [(-1, 119), (1, 121)])
+@pytest.mark.parametrize(("change", "got"), [(-1, "119"), (1, "at least 121")])
 def test_a_file_of_wrong_length_is_named(folder, change, got):
     path = folder / NAMES["t10k-images"]
     path.write_bytes((path.read_bytes() + b"\0")[: 16 + 120 + change])
@@ -126,3 +127,37 @@ def test_a_set_too_large_for_memory_is_refused_before_reading(folder, monkeypatc
     monkeypatch.setattr(_memory, "MAX_BYTES", 100)
     with pytest.raises(ValueError, match="got 9 of 5x4"):
         data.load(f"idx:{folder}")
+
+
+def test_no_more_is_unpacked_than_the_header_promises(folder, arrays):
+    """Where a few kilobytes would become gigabytes."""
+    path = folder / NAMES["t10k-images"]
+    content = idx(arrays["t10k-images"]) + bytes(2**26)
+    path.write_bytes(gzip.compress(content, 1))  # and told by content, not by ending
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="at least 121 bytes"):
+        data.load(f"idx:{folder}")
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
+
+
+def test_what_is_packed_is_told_by_its_content(folder, arrays):
+    for name in (NAMES["train-images"], NAMES["t10k-labels"]):
+        (folder / name).write_bytes(gzip.compress((folder / name).read_bytes()))
+    plain = folder / NAMES["train-labels"]
+    plain.rename(folder / f"{plain.name}.gz")
+    check_equal(data.load(f"idx:{folder}"), arrays)
+
+
+def test_emnists_letters_count_from_one_and_have_their_names(folder, arrays):
+    for key, name in NAMES.items():
+        array = arrays[key] + 1 if "labels" in key else arrays[key]
+        new = name.replace("t10k", "test")
+        (folder / f"emnist-letters-{new}").write_bytes(idx(array))
+        (folder / name).unlink()
+    mapping = "".join(f"{i} {64 + i} {96 + i}\n" for i in range(1, 4))
+    (folder / "emnist-letters-mapping.txt").write_text(mapping)
+    dataset = data.load(f"idx:{folder}")
+    assert dataset.class_names == ("A", "B", "C")
+    np.testing.assert_array_equal(dataset.train.labels, arrays["train-labels"])
+    np.testing.assert_array_equal(dataset.test.labels, arrays["t10k-labels"])

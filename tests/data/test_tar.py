@@ -362,3 +362,13 @@ def test_an_inner_archive_ends_where_the_outer_one_says(tmp_path):
     (tmp_path / "x.tar").write_bytes(outer)
     found = _tar._imagenet_train(tmp_path / "x.tar", "x", _image_files.LeftOut())
     assert [name for name, _ in found] == ["a", "b", "b"]
+
+
+def test_a_member_of_a_size_below_zero_is_damage_and_no_loop(tmp_path):
+    whole = bytearray(tar(["a/1.jpg", "b/1.jpg"], format=tarfile.GNU_FORMAT))
+    header = whole.index(b"b/1.jpg")
+    whole[header + 124 : header + 136] = b"\xff" * 11 + b"\x00"  # -256, in base 256
+    number = sum(whole[header : header + 512]) - sum(whole[header + 148 : header + 156])
+    whole[header + 148 : header + 156] = b"%06o\0 " % (number + 8 * 32)
+    with pytest.raises(ValueError, match="damaged or no tar .a size below zero"):
+        appended(tmp_path, bytes(whole))

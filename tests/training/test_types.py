@@ -21,6 +21,8 @@ from hypersphere.training.settings._types import typed
         ("profile", [1, np.int32(2)], (1, 2)),
         ("init_fresh", ["head.*"], ("head.*",)),
         ("log_every", "2 epochs", "2 epochs"),
+        ("data.mean", [1, np.float32(2.5), 3], (1.0, 2.5, 3.0)),
+        ("data.std", np.float64(3), 3.0),
     ],
 )
 def test_what_means_the_same_is_converted(path, value, meant):
@@ -51,7 +53,7 @@ def test_what_means_the_same_is_converted(path, value, meant):
         ("batch_size", math.inf, "needs a whole number, got inf"),
         ("data.source", 3, "needs a text, got 3"),
         ("data", {"source": "x"}, r"needs a `DataConfig`.*config\.data\.FIELD = VALUE"),
-        ("data.mean", (1.0, 2.0), "needs a number, got "),
+        ("data.mean", (1.0, "2"), "needs a number, or one for each channel, got "),
         ("init_fresh", "head.*", "needs a tuple of texts, got 'head"),
         ("mesh.rules", (1,), r"mesh\.rules` needs a text, got 1"),
     ],

@@ -114,7 +114,14 @@ def _read(config: TrainConfig, source: str) -> data.Dataset | data.RecordSet:
     }
     if c.stream and data.is_streamed(source):
         return data.open_records(source, **arguments)
-    return data.load(source, image_size=c.image_size, **arguments)
+    return data.load(
+        source,
+        image_size=c.image_size,
+        max_bad=c.max_bad,
+        orient=c.orient,
+        max_pixels=c.max_pixels,
+        **arguments,
+    )
 
 
 def _feed_of(
@@ -312,6 +319,8 @@ class Streamed:
             crop_fraction=self._config.data.crop_fraction,
             share=_mesh.local_rows(self._mesh, batch_size),
             threads=self._config.data.threads,
+            orient=self._config.data.orient,
+            max_pixels=self._config.data.max_pixels,
             decode=self._records.decode,
         )
         with stream:
@@ -343,6 +352,8 @@ class Streamed:
             share=_mesh.local_rows(self._mesh, c.batch_size),
             workers=c.data.workers,
             threads=c.data.threads,
+            orient=c.data.orient,
+            max_pixels=c.data.max_pixels,
             decode=self._records.decode,
         )
 

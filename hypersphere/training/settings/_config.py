@@ -5,9 +5,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from hypersphere import data
 from hypersphere.training.settings._durations import Duration
 from hypersphere.training.settings._evaluation import Evaluation, Evaluations
-from hypersphere.training.settings._fields import number, option
+from hypersphere.training.settings._fields import PerChannel, number, option
 from hypersphere.training.settings._head import LEVELS, HeadConfig
 from hypersphere.training.settings._recipe import Recipe, Section, recipe
 
@@ -30,8 +31,11 @@ class DataConfig:
         crop_fraction: Share of a streamed test image's shorter side that is kept.
         threads: Threads that decode streamed images; 0 for one per core, at most 16.
         workers: Processes that decode streamed images; 0 for threads alone.
-        max_bad: Share of streamed images that may turn out unreadable, in [0, 1]; each
-            process counts those it has met.
+        max_bad: Share of image files that may turn out unreadable, in [0, 1], and are
+            left out; where they are streamed, each process counts those it has met.
+        orient: Whether image files are turned the way that their EXIF data tell.
+        max_pixels: Pixels that an image file may have at most; one that promises more
+            counts as unreadable.
         flip: Whether training images are mirrored at random, left to right.
         pad: Pixels that training images are shifted by at most, at random: a symmetric
             padding and a crop.
@@ -40,8 +44,8 @@ class DataConfig:
         erase: Share of images of which a random rectangle is erased, in [0, 1].
         mixup: Alpha of the Beta distribution by which images are mixed; 0 for not.
         cutmix: The same for rectangles of images. With both, each batch draws one.
-        mean: Pixel value that becomes 0.
-        std: Pixel values that make 1.
+        mean: Pixel value that becomes 0; one number, or one for each channel.
+        std: Pixel values that make 1; as `mean`.
     """
 
     source: str = "mnist5k"
@@ -55,6 +59,8 @@ class DataConfig:
     threads: int = number(0, 0)
     workers: int = number(0, 0)
     max_bad: float = number(0.01, 0, 1)
+    orient: bool = True
+    max_pixels: int = number(data.MAX_PIXELS, 1)
     flip: bool = False
     pad: int = number(0, 0)
     rand_layers: int = number(0, 0)
@@ -62,8 +68,8 @@ class DataConfig:
     erase: float = number(0.0, 0, 1)
     mixup: float = number(0.0, 0)
     cutmix: float = number(0.0, 0)
-    mean: float = 127.5
-    std: float = number(128.0, 0, ends="()")
+    mean: PerChannel = 127.5
+    std: PerChannel = number(128.0, 0, ends="()")
 
 
 @dataclasses.dataclass(kw_only=True)

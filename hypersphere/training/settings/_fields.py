@@ -4,7 +4,10 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+# Any to type checkers, because `std > 0` is asked of numbers elsewhere.
+PerChannel = Annotated[Any, "a number, or one for each channel"]
 
 
 class Range(NamedTuple):
@@ -132,12 +135,13 @@ def check_field(path: str, field: dataclasses.Field[Any], value: Any) -> None:
         ValueError: If it lies outside of the field's range or words.
     """
     if "range" in field.metadata:
-        field.metadata["range"].refuse_others(path, value)
+        for each in value if isinstance(value, tuple) else (value,):
+            field.metadata["range"].refuse_others(path, each)
     if "among" in field.metadata:
         choose(path, value, dict.fromkeys(field.metadata["among"]))
 
 
-def choose(path: str, name: str, table: Mapping[str, Any]) -> Any:
+def choose(path: str, name: Any, table: Mapping[str, Any]) -> Any:
     """The entry of a table, or a message that lists them all.
 
     Args:

@@ -78,10 +78,14 @@ def kept_from_before(text: str) -> dict[str, Any]:
         >>> kept_from_before('{"optim": {"frozen": ["stages.*"]}}')
         {'optim.freeze_averages': False}
     """
-    optim = json.loads(text).get("optim", {})
+    stored, found = json.loads(text), {}
+    optim, images = stored.get("optim", {}), stored.get("data", {})
     if optim.get("frozen") and "freeze_averages" not in optim:
-        return {"optim.freeze_averages": False}
-    return {}
+        found["optim.freeze_averages"] = False
+    is_of_files = images.get("source", "").startswith(("folder:", "tar:", "tfds:"))
+    if is_of_files and "max_bad" in images and "orient" not in images:
+        found["data.orient"] = False
+    return found
 
 
 def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hypersphere.training.settings._durations import Duration
+from hypersphere.training.settings._fields import PerChannel
 from hypersphere.training.settings._recipe import Recipe
 
 Section = Any
@@ -53,8 +54,10 @@ def typed(section: Section, prefix: str = "") -> Section:
 
 
 def _converted(path: str, hint: Any, value: Any) -> Any:
-    if hint is Duration:
+    if hint == Duration:
         return _duration(path, value)
+    if hint == PerChannel:
+        return _per_channel(path, value)
     if typing.get_origin(hint) is typing.Annotated:  # evaluations, made when set
         return tuple(typed(each, f"{path}.") for each in value)
     if typing.get_origin(hint) is tuple:
@@ -83,6 +86,14 @@ def _duration(path: str, value: Any) -> Any:
         what = "a number of steps, or a text such as '5 epochs'"
         raise ValueError(_told(path, what, value))
     return found
+
+
+def _per_channel(path: str, value: Any) -> Any:
+    is_many = isinstance(value, tuple | list) or np.ndim(value) == 1
+    found = [_number(each) for each in value] if is_many else [_number(value)]
+    if None in found or not found:
+        raise ValueError(_told(path, "a number, or one for each channel", value))
+    return tuple(found) if is_many else found[0]
 
 
 def _boolean(value: Any) -> bool | None:
