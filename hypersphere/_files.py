@@ -31,7 +31,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         OSError: If it cannot be written; the old one stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    flush(partial)
-    os.replace(partial, path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")  # of this writer alone
+    try:
+        partial.write_bytes(content)
+        flush(partial)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -9,7 +9,8 @@
 #
 # MAX_RESTARTS (default 100) limits the restarts, RESTART_DELAY (default 10) is the
 # pause before each in seconds. SIGTERM, SIGUSR1 and Ctrl-C are passed on to the command,
-# after which there is no restart: the machine is about to go, or somebody wants it.
+# SIGHUP as SIGTERM, after which there is no restart: the machine is about to go, or
+# somebody wants it.
 set -uo pipefail
 set -m  # else bash has the command ignore Ctrl-C, and sends it there twice
 
@@ -24,6 +25,7 @@ pass_on() {
 for name in TERM USR1 INT; do
   trap "pass_on $name" "$name"
 done
+trap 'pass_on TERM' HUP  # the terminal has gone: the command must not be left alone
 
 # Starts a command, passes signals on to it, and sets `status` to how it ended.
 run() {
@@ -33,6 +35,7 @@ run() {
   [[ -n $asked_to_stop ]] && pass_on "$asked_to_stop"  # it came just before `child=`
   while kill -0 "$child" 2>/dev/null; do  # a signal ends `wait`, not the command
     wait "$child"
+    kill -0 "$child" 2>/dev/null && sleep 1  # it is stopped, not ended
   done
   wait "$child"  # it is told again how the command has ended
   status=$?

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import pathlib
 import signal
 import subprocess
@@ -147,3 +148,40 @@ def test_kubernetes_starts_as_many_processes_as_they_are_told(file):
     assert address.startswith(f"--coordinator={name}-0.{pod['subdomain']}:")
     claimed = {mount["name"] for mount in container["volumeMounts"]}
     assert claimed == {volume["name"] for volume in pod["volumes"]}
+
+
+def test_when_the_terminal_goes_the_command_is_asked_to_stop(start, tmp_path):
+    script = "trap 'echo asked > asked; exit 75' TERM; touch begun; sleep 60 & wait"
+    process = start(script)
+    wait_until((tmp_path / "begun").is_file)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert (tmp_path / "asked").is_file()
+    assert (process.returncode, starts(tmp_path)) == (75, 1)
+
+
+def test_a_command_that_is_stopped_is_waited_for_without_haste(start, tmp_path):
+    process = start("echo $$ > pid; kill -STOP $$; exit 0")
+    wait_until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+    before = time.monotonic()
+    time.sleep(1)
+    stat = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2]
+    ticks = sum(map(int, stat.split()[11:13]))
+    assert ticks < 50 * (time.monotonic() - before)  # half of a processor
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, 0), (1, 254), (2, 254), (75, 75)])
+def test_a_mistake_of_one_task_is_above_what_kills_the_others(status, told):
+    command = [LAUNCH / "task.sh", "bash", "-c", f"exit {status}"]
+    assert subprocess.run(command, timeout=60).returncode == told
+
+
+def test_a_task_passes_signals_on(tmp_path):
+    script = f"trap 'exit 75' USR1; touch {tmp_path}/begun; sleep 60 & wait"
+    process = subprocess.Popen([LAUNCH / "task.sh", "bash", "-c", script])
+    wait_until((tmp_path / "begun").is_file)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(60) == 75

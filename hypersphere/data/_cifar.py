@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hypersphere.data._dataset import Dataset, ImageSet
+from hypersphere.data._tar_index import unpacked_by
 
 _LARGEST = 2**28  # bytes of a file, several times what is published
 _PIXELS = 3 * 32 * 32  # bytes of an image: all red, then all green, then all blue
@@ -135,6 +136,12 @@ def _folder_reader(folder: Path, who: str) -> Read:
 
 def _archive_reader(version: _Version, archive: Path, who: str) -> Read:
     """Unpacks what is needed into memory: files cannot be read on their own."""
+    if (program := unpacked_by(archive)) != "gunzip":
+        raise ValueError(
+            f"`{who}` needs a tar.gz, got {archive}, which is "
+            + (f"unpacked with `{program}`" if program else "none: it may be damaged")
+            + ". Unpack it into a folder and name that, or fetch it again."
+        )
     needed = {*version.train, version.test, version.class_names}
     contents = {}
     try:

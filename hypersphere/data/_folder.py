@@ -31,13 +31,13 @@ class FolderRecords:
         return Record(Path(self.paths[index]).read_bytes(), self.labels[index])
 
     def name(self, index: int) -> str:
-        """Its path."""
-        return self.paths[index]
+        """Its path; what of it is no UTF-8 as question marks."""
+        return os.fsencode(self.paths[index]).decode("utf-8", "replace")
 
     def listing(self) -> Iterator[bytes]:
         """The name and label of every file."""
         for path, label in zip(self.paths, self.labels, strict=True):
-            yield f"{os.path.basename(path)}/{label}".encode()
+            yield os.fsencode(os.path.basename(path)) + f"/{label}".encode()
 
 
 def load_folder(
@@ -116,6 +116,12 @@ def _scan(folder: Path, who: str, left_out: _image_files.LeftOut) -> Classes:
     classes = {
         child.name: _files(child, left_out) for child in children if child.is_dir()
     }
+    for name in classes:
+        if os.fsencode(name).decode("utf-8", "replace") != name:
+            raise ValueError(
+                f"`{who}` needs folders of classes whose names are UTF-8, got "
+                f"{os.fsencode(name)!r} in {folder}. Rename it."
+            )
     if not classes:
         raise ValueError(
             f"`{who}` needs image files in one subfolder per class, got no class in "

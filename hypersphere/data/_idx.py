@@ -11,6 +11,7 @@ import numpy as np
 
 from hypersphere.data._dataset import Dataset, ImageSet
 from hypersphere.data._memory import check_memory
+from hypersphere.data._tar_index import unpacked_by
 
 
 def load_idx(path: str) -> Dataset:
@@ -82,8 +83,13 @@ def _find(
 
 def _read(path: Path, ndim: int, who: str) -> np.ndarray:
     """Reads an array of bytes; the header is a magic number and the shape."""
-    with open(path, "rb") as file:  # whose ending need not say what it is
-        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
+    program = unpacked_by(path)  # by its content: an ending need not say what it is
+    if program not in ("", "gunzip"):
+        raise ValueError(
+            f"`{who}` needs files as they are or gzipped, got {path}. Unpack it with "
+            f"`{program}`."
+        )
+    opener = gzip.open if program else open
     try:
         with opener(path, "rb") as file:
             shape = _shape(file.read(4 * (1 + ndim)), ndim, path, who)

@@ -1,14 +1,23 @@
 """Sets in tar archives, in the layouts they are published in."""
 
 import contextlib
+import itertools
 from pathlib import Path
 
 from hypersphere.data import _image_files
 from hypersphere.data._records import RecordSet
-from hypersphere.data._tar_index import Member, TarRecords, images, members
+from hypersphere.data._tar_index import (
+    Member,
+    TarRecords,
+    content_of,
+    images,
+    members,
+)
 
 _IMAGENET_TRAIN = "ILSVRC2012_img_train.tar"
 _IMAGENET_VAL = "ILSVRC2012_img_val.tar"
+_LABEL = ".cls"  # the ending of a label's file in WebDataset
+_LONGEST_LABEL = 64  # bytes
 _IMAGENET_LABELS = "imagenet_2012_validation_synset_labels.txt"
 
 Labelled = list[tuple[str, Member]]  # each image's class, and the image
@@ -26,7 +35,11 @@ def open_tar(path: str) -> RecordSet:
     |---|---|
     | `train.tar` and `test.tar` | `CLASS/NAME.jpg` |
     | `train/CLASS.tar` and `test/CLASS.tar` | images of one class |
+    | `train/*.tar` and `test/*.tar` | WebDataset: `NAME.jpg` beside `NAME.cls` |
     | `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` | ImageNet as published |
+
+    A `.cls` file holds the number of a class; what its name is, line by line, may stand
+    in `classes.txt` beside `train`, else it is the number.
 
     For `train` there may stand `training`, for `test` also `testing`, `validation`,
     `valid` or `val`, with any capitals.
@@ -134,12 +147,50 @@ def _classes_inside(
 
 
 def _classes_beside(folder: Path, who: str, left_out: _image_files.LeftOut) -> Labelled:
-    """Images of a folder with one archive per class."""
+    """Images of a folder with one archive per class, or with shards of WebDataset."""
+    first = itertools.islice(members(_class_tars(folder)[0], who), 16)
+    if any(member.name.endswith(_LABEL) for member in first):
+        return _shards(folder, who, left_out)
     return [
         labelled
         for archive in _class_tars(folder)
         for labelled in _one_class(archive, archive.stem, who, left_out)
     ]
+
+
+def _shards(folder: Path, who: str, left_out: _image_files.LeftOut) -> Labelled:
+    """Images of archives whose labels lie beside them, by the name up to a dot."""
+    found: Labelled = []
+    names = _names_of_shards(folder.parent)
+    for archive in _class_tars(folder):
+        labels: dict[str, str] = {}
+        for member in members(archive, who):
+            if member.isreg() and member.name.endswith(_LABEL):
+                content = content_of(archive, member, _LONGEST_LABEL)
+                labels[_key(member.name)] = content.decode("ascii", "replace").strip()
+        for image in images(archive, who, left_out=left_out, labels=_LABEL):
+            label = labels.get(_key(image.name), "")
+            if not label.isdecimal() or (names and int(label) >= len(names)):
+                known = f" of {len(names)} in classes.txt" * bool(names)
+                raise ValueError(
+                    f"`{who}` needs the number of a class{known} in "
+                    f"{_key(image.name)}{_LABEL} in {archive}, got "
+                    f"{label or 'no such file'!r}."
+                )
+            found.append((names[int(label)] if names else label, image.member))
+    return found
+
+
+def _key(name: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition('.')[0]}"
+
+
+def _names_of_shards(root: Path) -> list[str]:
+    file = root / "classes.txt"
+    if not file.is_file():
+        return []
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def _imagenet_train(
@@ -221,4 +272,6 @@ def _common_classes(train: Labelled, test: Labelled, who: str) -> tuple[str, ...
             f"{sorted(tested - known)[:8] or 'none'} only in the test part and "
             f"{sorted(known - tested)[:8] or 'none'} only in the training part."
         )
+    if all(name.isdecimal() for name in known):  # by number, not as text
+        return tuple(sorted(known, key=lambda name: (int(name), name)))
     return tuple(sorted(known))

@@ -13,7 +13,13 @@ from jaxtyping import Int32, Int64
 from hypersphere.data import _image_files
 from hypersphere.data._records import Record
 
-_PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz"}
+_PACKED = {
+    b"\x1f\x8b": "gunzip",
+    b"BZh": "bunzip2",
+    b"\xfd7zXZ": "unxz",
+    b"\x28\xb5\x2f\xfd": "unzstd",
+    b"PK\x03\x04": "unzip",
+}
 _BLOCK = 512  # bytes; headers and the end mark of a tar are blocks of this size
 _PIECE = 1 << 20  # bytes looked at together, a multiple of blocks
 
@@ -98,10 +104,12 @@ def images(
     *,
     within: tuple[int, int | None] = (0, None),
     left_out: _image_files.LeftOut | None = None,
+    labels: str = "",
 ) -> list[NamedMember]:
     """The image files of a tar, or of one inside another; no hidden ones.
 
-    Of a name that is there twice the last one counts, as it does when unpacking.
+    Of a name that is there twice the last one counts, as it does when unpacking. Files
+    that end in `labels` are not told of as left out.
     """
     found: dict[str, NamedMember] = {}
     left_out = left_out or _image_files.LeftOut()
@@ -109,7 +117,11 @@ def images(
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         if member.isdir() or not parts or any(map(_image_files.is_hidden, parts)):
             continue
-        head = b"" if "." in parts[-1] else _content(archive, member, _image_files.HEAD)
+        if labels and member.name.endswith(labels):
+            continue
+        head = b""
+        if "." not in parts[-1]:
+            head = content_of(archive, member, _image_files.HEAD)
         if not _image_files.is_image(parts[-1], head):
             left_out.note(parts[-1])
             continue
@@ -179,7 +191,8 @@ def _behind_zeros(descriptor: int, start: int, end: int) -> int | None:
     return None
 
 
-def _content(archive: Path, member: tarfile.TarInfo, size: int) -> bytes:
+def content_of(archive: Path, member: tarfile.TarInfo, size: int) -> bytes:
+    """The first bytes of a member, so many at most."""
     with open(archive, "rb") as file:
         return os.pread(file.fileno(), min(size, member.size), member.offset_data)
 
@@ -187,14 +200,19 @@ def _content(archive: Path, member: tarfile.TarInfo, size: int) -> bytes:
 def _check_uncompressed(archive: Path, who: str) -> None:
     if not archive.is_file():
         raise FileNotFoundError(f"`{who}` needs the file {archive}, which is missing.")
+    if program := unpacked_by(archive):
+        raise ValueError(
+            f"`{who}` needs uncompressed archives, got {archive}, in which nothing "
+            f"can be read by position. Unpack it once with `{program}`."
+        )
+
+
+def unpacked_by(archive: Path) -> str:
+    """The program that unpacks a file, by its content; empty if it is not packed."""
     with open(archive, "rb") as file:
         beginning = file.read(8)
-    for mark, program in _PACKED.items():
-        if beginning.startswith(mark):
-            raise ValueError(
-                f"`{who}` needs uncompressed archives, got {archive}, in which nothing "
-                f"can be read by position. Unpack it once with `{program}`."
-            )
+    found = [each for mark, each in _PACKED.items() if beginning.startswith(mark)]
+    return found[0] if found else ""
 
 
 def _damaged(archive: Path, what: str, who: str) -> ValueError:

@@ -1,18 +1,25 @@
 """TensorFlow Datasets sets, read without TensorFlow."""
 
+import contextlib
 import dataclasses
+import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from hypersphere.data._dataset import Dataset
 from hypersphere.data._records import Record, RecordSet
 from hypersphere.data._whole import load_records
+
+# Of TensorFlow Datasets itself; a set may name any other module.
+_FEATURE = re.compile(r"tensorflow_datasets\.core\.features\.\w+\.\w+")
 
 # Protobuf makes this class at import.
 _Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
@@ -24,6 +31,7 @@ class TfdsRecords:
 
     source: Any
     split: str
+    folder: str
 
     def __len__(self) -> int:
         """How many there are."""
@@ -31,11 +39,21 @@ class TfdsRecords:
 
     def __getitem__(self, index: int) -> Record:
         """The image and the label of one record."""
-        return _record(self.source[index])
+        with self._naming_damage():
+            return _record(self.source[index])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Record]:
         """The same of many, several times faster for small images."""
-        return [_record(example) for example in self.source.__getitems__(indices)]
+        with self._naming_damage():
+            return [_record(example) for example in self.source.__getitems__(indices)]
+
+    @contextlib.contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """Tells which files those are that the reader finds damaged."""
+        try:
+            yield
+        except (RuntimeError, ValueError, IndexError, DecodeError) as error:
+            raise ValueError(_damaged(self.folder, self.split, error)) from error
 
     def name(self, index: int) -> str:
         """Its position in the split."""
@@ -65,6 +83,7 @@ def _open(name: str, data_dir: str) -> tuple[RecordSet, bool]:
     """Both parts, and whether the images are gray."""
     who = f"tfds:{name}"
     root = data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    _check_features(Path(root).expanduser(), name, who)
     builder = _prepared_builder(name, os.path.expanduser(root), who)
     gray, class_names = _image_and_label(builder, who)
     train, test = (_records(builder, split) for split in _splits(builder, who))
@@ -139,9 +158,61 @@ def _splits(builder: Any, who: str) -> tuple[str, str]:
 
 
 def _records(builder: Any, split: str) -> TfdsRecords:
-    source = builder.as_data_source(
-        split,
-        deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
-        file_format="array_record",
+    folder = str(builder.data_dir)
+    try:
+        source = builder.as_data_source(
+            split,
+            deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
+            file_format="array_record",
+        )
+        if len(source) != builder.info.splits[split].num_examples:
+            raise ValueError(
+                f"{len(source):,} records, and dataset_info.json tells of "
+                f"{builder.info.splits[split].num_examples:,}"
+            )
+    except (RuntimeError, ValueError, FileNotFoundError) as error:
+        raise ValueError(_damaged(folder, split, error)) from error
+    return TfdsRecords(source, split, folder)
+
+
+def _damaged(folder: str, split: str, error: Exception) -> str:
+    reason = (str(error).splitlines() or [repr(error)])[0][:120]
+    return (
+        f"The files of split {split!r} in {folder} are missing or damaged ({reason}). "
+        f"`python -m hypersphere.data check {folder}` tells which, of a set that it "
+        "has prepared. Fetch or prepare it again."
     )
-    return TfdsRecords(source, split)
+
+
+def _check_features(root: Path, name: str, who: str) -> None:
+    """Raises if a set asks for code that is not TensorFlow Datasets' own.
+
+    The classes that `features.json` names are imported: it comes from elsewhere.
+    """
+    folder = root / re.split("[/:]", name)[0]
+    for file in sorted(folder.rglob("features.json")):
+        try:
+            wanted = set(_classes_in(json.loads(file.read_text(encoding="utf-8"))))
+        except ValueError as error:
+            raise ValueError(
+                f"`{who}` needs a readable features.json, got {file} ({error}). Fetch "
+                "or prepare the set again."
+            ) from error
+        if strange := sorted(x for x in wanted if not _FEATURE.fullmatch(x)):
+            raise ValueError(
+                f"`{who}` needs features of TensorFlow Datasets, got {file}, which "
+                f"asks for {strange[0]!r}. That is not imported. Is the set from a "
+                "source that you trust?"
+            )
+
+
+def _classes_in(content: Any) -> Iterator[str]:
+    """Every class that a `features.json` names, at any depth."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key in ("type", "pythonClassName") and isinstance(value, str):
+                yield value
+            yield from _classes_in(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _classes_in(value)

@@ -108,8 +108,7 @@ def read_record(path: Path) -> Record:
         return Record(**json.loads(path.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not the record of a run ({error}). Delete it, and the same "
-            "command writes it anew."
+            f"{path} is not the record of a run ({error}): `run` makes it anew."
         ) from error
 
 

@@ -139,11 +139,12 @@ def run(
     for number, job in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.family} {job.name}, seed {job.seed}"
         path = out / job.path.with_name(f"{job.path.name}.json")
-        if path.is_file():
+        broken = _why_broken(path) if path.is_file() else ""
+        if path.is_file() and not broken:
             _refuse_another_config(path, job.config, workdir / job.path)
             say(f"{title}: done")
             continue
-        say(title)
+        say(f"{title}: {broken}" if broken else title)
         try:
             _make(job, workdir / job.path, path)
         except BusyError:
@@ -154,6 +155,15 @@ def run(
         say(f"{left} of {len(jobs)} runs are left to other processes.")
     groups = dict.fromkeys(out / job.group for job in jobs)
     return [file for group in groups for file in report(group)]
+
+
+def _why_broken(path: Path) -> str:
+    """Why a file is no record, so that its run is made anew; empty if it is one."""
+    try:
+        read_record(path)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _make(job: Job, folder: Path, path: Path) -> None:

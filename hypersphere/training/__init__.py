@@ -2,6 +2,11 @@
 
 Needs the extra `[train]`.
 """
+# ruff: noqa: E402  what is missing is told before it is imported
+
+from hypersphere._extras import need
+
+need("train", ("rich", "ml_collections", "orbax.checkpoint", "tensorboardX", "absl"))
 
 from hypersphere.training._dry_run import dry_run as dry_run
 from hypersphere.training._export import export as export

@@ -85,9 +85,6 @@ def export(
         dotted(path): np.asarray(leaf[...])
         for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, KEPT)))
     }
-    head = getattr(model, "head", None)
-    if isinstance(head, nn.AngularHead):
-        arrays["head.kernel"] = np.asarray(head.class_centres)
     told = {
         "image_shape": images.image_shape,
         "dtype": images.dtype,

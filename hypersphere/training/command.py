@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import copy
+import errno
 import functools
 import re
 import sys
@@ -41,6 +42,12 @@ _ALIASES = {
 }
 
 Say = Callable[[str], Any]
+
+# Errors of the system that another moment may not have.
+_PASSING = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.EREMOTEIO,
+}  # fmt: skip
 
 _VALUE = re.compile(r"[^-]|-\.?\d")  # no flag, or a negative number
 _FIELD = re.compile(r"--?(?P<no>no)?config\.(?P<path>[^=]+)(?:=(?P<value>.*))?", re.S)
@@ -290,7 +297,10 @@ def run(config: TrainConfig, overrides: Sequence[str], values: Any) -> int | str
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         if logging.vlog_is_on(1):
             raise
-        return f"train.py: {error}"
+        if not may_pass(error):
+            return f"train.py: {error}"
+        sys.stderr.write(f"train.py: {error}\n")
+        return RESUME_STATUS
     except jax.errors.JaxRuntimeError as error:
         if logging.vlog_is_on(1) or jax.process_count() == 1:
             raise
@@ -299,6 +309,33 @@ def run(config: TrainConfig, overrides: Sequence[str], values: Any) -> int | str
             f"perhaps because another one has: {str(error).splitlines()[0]}\n"
         )
         return RESUME_STATUS
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether what has ended a run may be gone when it is started again.
+
+    By its cause, whatever it was made into: another process or a network that failed.
+
+    Args:
+        error: What was raised.
+
+    Returns:
+        Whether a restart can help.
+
+    Example:
+        >>> from hypersphere.training.command import may_pass
+        >>> may_pass(ValueError("a mistake")), may_pass(ConnectionError("too late"))
+        (False, True)
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        several = jax.process_count() > 1
+        if several and isinstance(cause, jax.errors.JaxRuntimeError):
+            return True
+        if isinstance(cause, ConnectionError) or getattr(cause, "errno", 0) in _PASSING:
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _say(line: str) -> None:

@@ -181,7 +181,7 @@ def test_each_channel_may_have_numbers_of_its_own():
     np.testing.assert_allclose(
         normalize(images, mean=mean, std=std), expected, rtol=1e-6
     )
-    with pytest.raises(ValueError, match="each of the 3 channels, got `std=.1.0, 2.0.`"):
+    with pytest.raises(ValueError, match="each of the 3 channels, got `std=.1.0, 2"):
         normalize(images, std=(1.0, 2.0))
 
 

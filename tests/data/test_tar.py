@@ -372,3 +372,38 @@ def test_a_member_of_a_size_below_zero_is_damage_and_no_loop(tmp_path):
     whole[header + 148 : header + 156] = b"%06o\0 " % (number + 8 * 32)
     with pytest.raises(ValueError, match="damaged or no tar .a size below zero"):
         appended(tmp_path, bytes(whole))
+
+
+def webdataset(folder, labels, **more):
+    for part in ("train", "val"):
+        (folder / part).mkdir()
+        for shard in range(2):
+            rows = [(f"{shard}{k}", label) for k, label in enumerate(labels)]
+            files = {f"{name}.cls": b"%d\n" % label for name, label in rows} | {
+                f"{name}.jpg": content(name) for name, _ in rows
+            }
+            files |= {name: b"x" for name in more.get("others", ())}
+            archive = tar(sorted(files), contents=files.__getitem__)
+            (folder / part / f"shard-{shard}.tar").write_bytes(archive)
+
+
+@pytest.mark.parametrize("names", [("2", "10"), ("cat", "dog")])
+def test_shards_of_webdataset_have_their_labels_beside_the_images(tmp_path, names):
+    webdataset(tmp_path, [10, 2, 10])
+    if names[0] == "cat":
+        lines = [f"class {k}" for k in range(11)]
+        lines[2], lines[10] = names
+        (tmp_path / "classes.txt").write_text("\n".join(lines))
+    opened = open_tar(str(tmp_path))
+    assert opened.class_names == names
+    assert found(opened.train) == [
+        (f"{shard}{k}.jpg", label, content(f"{shard}{k}"))
+        for shard in range(2)
+        for k, label in enumerate((1, 0, 1))
+    ]
+
+
+def test_an_image_of_a_shard_without_a_label_is_named(tmp_path):
+    webdataset(tmp_path, [1, 0], others=("lost.jpg",))
+    with pytest.raises(ValueError, match=r"in lost\.cls in .*, got 'no such file'"):
+        open_tar(str(tmp_path))

@@ -222,3 +222,31 @@ def test_a_set_too_large_for_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(_memory, "MAX_BYTES", 500)
     with pytest.raises(ValueError, match="got 7 of 4x6x3"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_damaged_files_are_named_with_the_way_out(tmp_path, damage):
+    prepare(tmp_path, {"train": rows(5), "test": rows(2)}, features())
+    (file,) = tmp_path.rglob("*train*")
+    content = bytearray(file.read_bytes())
+    if damage == "flipped":
+        content[content.index(b"IDAT") + 9] ^= 255
+    file.write_bytes({"cut": content[:99], "empty": b""}.get(damage, content))
+    with pytest.raises(ValueError) as told:
+        load(tmp_path)
+    message = str(told.value)
+    is_image = "cannot be decoded" in message  # a flip inside a picture
+    assert is_image or ("split 'train'" in message and "data check" in message)
+
+
+def test_a_set_that_asks_for_other_code_is_refused_before_it_is_imported(tmp_path):
+    prepare(tmp_path, {"train": rows(2), "test": rows(2)}, features())
+    (file,) = tmp_path.rglob("features.json")
+    trap = "antigravity.Image"
+    text = file.read_text()
+    name = "tensorflow_datasets.core.features.image_feature.Image"
+    assert name in text
+    file.write_text(text.replace(name, trap))
+    with pytest.raises(ValueError, match="asks for 'antigravity.Image'.*not imported"):
+        load(tmp_path)
+    assert "antigravity" not in sys.modules

@@ -44,7 +44,7 @@ def test_a_broken_record_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"seed0.json is not the record of a run"):
         experiments.read_records(tmp_path)
     path.write_text('{"family": "x"}')
-    with pytest.raises(ValueError, match=r"the same command writes it anew"):
+    with pytest.raises(ValueError, match=r"`run` makes it anew"):
         read_record(path)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from hypersphere import experiments, training, viz
+from hypersphere.experiments import _runner
 from hypersphere.experiments.__main__ import main
 from hypersphere.training.run import _workdir
 
@@ -154,6 +155,18 @@ def test_what_is_done_is_not_made_again(finished, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_record_that_is_none_is_told_and_made_again(file, tmp_path, monkeypatch):
+    (job,) = experiments.jobs_of(f"{file}:rate=0.1,operator=none,scale=small", [0])
+    path = tmp_path / "out" / job.path.with_name(f"{job.path.name}.json")
+    path.parent.mkdir(parents=True)
+    path.write_text("null")
+    made, said = [], []
+    monkeypatch.setattr(_runner, "_make", lambda *job: made.append(job))
+    monkeypatch.setattr(_runner, "report", lambda folder: [])
+    experiments.run([job], out=tmp_path / "out", workdir=tmp_path, say=said.append)
+    assert len(made) == 1 and "is not the record of a run" in said[0]
+
+
 def test_a_record_of_another_config_is_refused(finished):
     folder, _, arguments, *_ = finished
     path = folder / "tiny.py"

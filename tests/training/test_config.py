@@ -188,6 +188,9 @@ def test_a_wrong_choice_is_told(word, message):
         ("--config.optim.learning_rat=1", "`config.optim.learning_rate`"),
         ("--config.learning_rate=1", "`config.optim.learning_rate`"),
         ("--config.flip", "`config.data.flip`"),
+        ("--config.optim.lr=1", "mean `config.optim.learning_rate`"),
+        ("--config.lr=1", "mean `config.optim.learning_rate`"),
+        ("--config.epochs=1", "mean `config.steps`"),
         ("--noconfig.data.flipp", "`config.data.flip`"),
     ],
 )

@@ -43,7 +43,7 @@ def test_decimal_fractions_are_exact():
     # In floating point, 0.29 * 100 is 28.999999999999996.
     assert math.floor(0.29 * 100) == 28
     assert to_steps("d", "0.29 epochs", batch_size=1, examples=150) == 44  # 43.5
-    assert to_steps("d", "1e15 epochs", batch_size=1, examples=7) == 7 * 10**15
+    assert to_steps("d", "3e8 epochs", batch_size=1, examples=7) == 21 * 10**8
 
 
 @pytest.mark.parametrize(
@@ -132,3 +132,8 @@ def test_resolving_changes_nothing_else_and_nothing_twice():
 def test_a_config_names_the_field_that_is_wrong(change, message):
     with pytest.raises(ValueError, match=message):
         resolve(TrainConfig(**change), examples=5_000)
+
+
+def test_a_duration_beyond_what_steps_are_counted_to_is_refused():
+    with pytest.raises(ValueError, match=r"'1e30 epochs', which are 3\.91e\+31"):
+        to_steps("config.steps", "1e30 epochs", **DATA)

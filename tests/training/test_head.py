@@ -6,9 +6,13 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+from flax import nnx
 
-from hypersphere import training
+from hypersphere import nn, training
+from hypersphere.training.run import _load
 from hypersphere.training.settings._check import check
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -69,3 +73,12 @@ def test_levels_and_devices_change_no_loss_and_a_checkpoint_fits_them_all():
     for first in (0, 15, 30, 45):
         inside = [i for i in found["moved"] if first <= i < first + 15]
         assert len(inside) == 8
+
+
+def test_a_loaded_head_has_no_padding(draw):
+    head = nn.AngularHead(4, 5, shards=4, centres=2, rngs=nnx.Rngs(0))
+    wide, x = head.kernel.shape, draw((3, 4))
+    before = jax.jit(lambda x: head(x)[0])(x)
+    _load._drop_padding(head)
+    assert (wide, head.kernel.shape) == ((4, 16), (4, 10))
+    np.testing.assert_array_equal(jax.jit(lambda x: head(x)[0])(x), before)

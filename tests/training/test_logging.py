@@ -73,6 +73,18 @@ def test_a_summary_can_be_shown_without_a_finite_loss(tmp_path, capsys):
     assert "not finite" in capsys.readouterr().out
 
 
+def test_a_path_may_look_like_markup(tmp_path, capsys):
+    folder = tmp_path / "[" / "x]"  # whose path ends in [/x]
+    folder.mkdir(parents=True)
+    with _logging.Reporter(folder, name="[/x]", start=0, steps=1) as reporter:
+        reporter.trained(1, 0.5, {"loss": 1.0})
+        reporter.console.print(f"{folder}: said")
+    numbers = dict(steps=1, seconds=1.0, examples_per_second=1.0, parameters=3)
+    _logging.show_summary(reporter.console, numbers, folder, [folder / "[/b].png"])
+    told = capsys.readouterr().out
+    assert f"{folder}: said" in told and "[/b].png" in told
+
+
 def test_a_resumed_run_writes_on_after_its_step(tmp_path):
     with reporter(tmp_path) as report:
         for step in (50, 100, 150):

@@ -10,7 +10,16 @@ import pytest
 from hypersphere import data, training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.checkpoints._seal import read_seal, replace_seal
-from hypersphere.training.run import _cadence, _judge, _loop, _run, _stepper, _workdir
+from hypersphere.training.run import (
+    _cadence,
+    _judge,
+    _logging,
+    _loop,
+    _run,
+    _saver,
+    _stepper,
+    _workdir,
+)
 from hypersphere.training.run._guard import SpikeError
 from hypersphere.training.settings._durations import resolve
 from tests.helpers import respond
@@ -298,6 +307,20 @@ def test_a_config_that_is_lost_is_that_of_the_checkpoint(tiny, unfinished, capsy
         training.train(other, unfinished)
 
 
+def test_an_empty_result_is_made_again(tiny, unfinished, capsys):
+    (unfinished / "result.json").write_text("")
+    before = json.loads((unfinished / "metrics.jsonl").read_text().splitlines()[-1])
+    assert training.train(tiny, unfinished)["test_loss"] == before["loss"]
+    assert "result.json cannot be read" in capsys.readouterr().out
+
+
+def test_what_a_newer_release_has_noted_is_told_and_left_out(capsys):
+    meta = {"began": 1.0, "rewinds": 2, "hours": 3}
+    progress = _saver._progress(meta, _logging.make_console())
+    assert (progress.began, progress.rewinds) == (1.0, 2)
+    assert "hours is not known here: a newer release" in capsys.readouterr().out
+
+
 def test_a_hole_in_the_log_is_told(tiny, unfinished, monkeypatch, capsys):
     file = unfinished / "metrics.jsonl"
     lines = file.read_text().splitlines(keepends=True)
@@ -331,9 +354,8 @@ def test_an_old_run_keeps_what_frozen_meant_when_it_was_begun(tiny, finished, ca
     folder = finished[1].parent / "old"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(fields))
-    (folder / "result.json").write_text("[]")
-    with pytest.raises(TypeError):  # of the result that is none
-        training.train(tiny, folder)
+    shutil.copy(finished[1] / "result.json", folder)
+    training.train(tiny, folder)  # which is finished
     assert "freeze_averages=False, as this run was begun" in capsys.readouterr().out
 
 

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 
 import pytest
 
@@ -106,6 +107,16 @@ def test_an_error_in_one_ends_both(tmp_path):
     assert other.status != 0
 
 
+def test_a_port_in_use_is_a_mistake_and_no_crash(tmp_path):
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        flags = ["--processes=2", "--process=0", f"--coordinator=127.0.0.1:{port}"]
+        done = run(tmp_path / "run", *flags)
+    assert done.status == 1
+    (line,) = done.err.splitlines()
+    assert "needs a port that is free on the host of process 0, got '127.0" in line
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -121,7 +132,7 @@ def test_an_error_in_one_ends_both(tmp_path):
 )
 def test_processes_that_cannot_meet_say_why_in_one_line(tmp_path, flags, message):
     done = run(tmp_path / "run", "--processes=2", *flags)
-    assert done.status == 1
+    assert done.status == (75 if "could not reach" in message else 1)
     (line,) = done.err.splitlines()
     assert line.startswith("train.py: ") and message in line
     assert not (tmp_path / "run").exists()

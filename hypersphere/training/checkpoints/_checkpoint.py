@@ -458,7 +458,7 @@ class Checkpoints:
             last = max(self.steps(), default="none")
             free = shutil.disk_usage(self._folders.folder).free
             full = "No space left" in str(error)  # Orbax's has no errno
-            reason = "the disk is full" if full else _in_short(error)
+            reason = self._folders.why_full() if full else _in_short(error)
             raise SaveError(
                 f"Checkpoint {step} could not be written to {self._folders.folder} "
                 f"({reason}). It needs about {size / 1e6:.1f} MB, and "

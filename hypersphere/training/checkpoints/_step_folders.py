@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -99,6 +100,13 @@ class StepFolders:
     def damaged(self) -> list[str]:
         """The names of what was set aside."""
         return sorted(path.name for path in self.folder.glob("*.damaged*"))
+
+    def why_full(self) -> str:
+        """Of what a full disk has no more."""
+        files = os.statvfs(self.folder)
+        if files.f_files and not files.f_favail:
+            return "the disk has no room for more files: it is out of inodes"
+        return "the disk is full"
 
     def discard(self, step: int) -> None:
         """Deletes what was written since `begin`."""

@@ -39,7 +39,8 @@ def join(
             which ends the others.
 
     Raises:
-        ValueError: If only some of the three are given, or one is out of range.
+        ValueError: If only some of the three are given, or one is out of range, or the
+            port of the coordinator is in use.
         ConnectionError: If the coordinator cannot be reached in time. If another
             process does not come, JAX ends this one with SIGABRT.
 
@@ -51,7 +52,9 @@ def join(
     """
     if coordinator:
         _check(coordinator, processes, process)
-        if process:
+        if process == 0:
+            _check_free(coordinator)
+        else:
             _wait_for(coordinator, process, processes, timeout)
     elif processes or process != -1:
         raise ValueError(
@@ -101,6 +104,21 @@ def _check(coordinator: str, processes: int, process: int) -> None:
             "Several processes need `0 <= --process < --processes`, got "
             f"--process={process} and --processes={processes}."
         )
+
+
+def _check_free(coordinator: str) -> None:
+    """Raises if something listens at the coordinator's port; JAX would crash there."""
+    port = int(coordinator.rpartition(":")[2])
+    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ValueError(
+                f"`--coordinator` needs a port that is free on the host of process 0, "
+                f"got {coordinator!r} ({error.strerror}). Is an earlier run still "
+                "there? Choose another port, in all processes."
+            ) from error
 
 
 def _wait_for(coordinator: str, process: int, processes: int, timeout: int) -> None:

@@ -4,11 +4,12 @@ import contextlib
 import os
 import warnings
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
 
+from hypersphere import nn
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.compute._parts import (
     Images,
@@ -61,7 +62,16 @@ def load(
         >>> model, config = training.load("runs/quickstart")  # doctest: +SKIP
     """
     program, state, config = restored(workdir, best=best, parts=parts)
-    return Loaded(program.task.model(state), config)
+    model = program.task.model(state)
+    _drop_padding(getattr(model, "head", None))
+    return Loaded(model, config)
+
+
+def _drop_padding(head: Any) -> None:
+    """Leaves out the columns that filled a head up to a number of devices."""
+    if isinstance(head, nn.AngularHead) and head.shards > 1:
+        head.kernel = nnx.Param(head.class_centres)
+        head.shards = 1
 
 
 def restored(

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import (
     Event,  # pyright: ignore[reportAttributeAccessIssue]
@@ -70,10 +71,10 @@ class Reporter:
             if wandb:
                 self._sinks.append(_WeightsAndBiases(wandb, project, workdir, name))
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", markup=False),
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
@@ -319,16 +320,23 @@ def _forget_after(metrics: Path, step: int) -> tuple[int, int]:
 
 def make_console() -> Console:
     """A console on standard output; wide in a file, so that lines stay whole."""
-    return Console(width=None if sys.stdout.isatty() else 200, quiet=not is_first())
+    return Console(
+        width=None if sys.stdout.isatty() else 200,
+        quiet=not is_first(),
+        markup=False,  # which a path may look like
+        emoji=False,
+    )
 
 
 def show_summary(
     console: Console, result: dict[str, Any], workdir: Path, pictures: list[Path]
 ) -> None:
     """The closing table: what was reached, and where it is."""
-    table = Table(show_header=False, title=f"Finished: {workdir}", title_justify="left")
+    title = Text(f"Finished: {workdir}", style="italic")
+    table = Table(show_header=False, title=title, title_justify="left")
     if "test_accuracy" in result:
-        table.add_row("test accuracy", f"[bold]{result['test_accuracy']:.4f}")
+        accuracy = f"{result['test_accuracy']:.4f}"
+        table.add_row("test accuracy", Text(accuracy, style="bold"))
     for name, value in result.items():
         if name.startswith("test_") and name != "test_accuracy":
             text = "not finite" if value is None else f"{value:.4f}"

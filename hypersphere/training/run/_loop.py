@@ -110,8 +110,8 @@ def train(
         stack.callback(setup.feed.close)
         if before.config is not None and not allow_changes:
             refuse_another_config(folder, before.config, config)
-        if (folder / "result.json").is_file() and not allow_changes:
-            return _finished(folder)
+        if not allow_changes and (result := _finished(folder, say)) is not None:
+            return result
         check_writable(folder)
         stack.enter_context(alone_in(folder))
         check_shared(folder)
@@ -178,8 +178,19 @@ def _donor(
     return jax.device_get(judged(state))
 
 
-def _finished(folder: Path) -> Result:
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+def _finished(folder: Path, say: Callable[[str], Any]) -> Result | None:
+    """Shows the result of a finished run; None where there is none that can be read."""
+    file = folder / "result.json"
+    if not file.is_file():
+        return None
+    try:
+        result = json.loads(file.read_text(encoding="utf-8"))
+        needed = {"steps", "seconds", "examples_per_second", "parameters"}
+        if not isinstance(result, dict) or needed - set(result):
+            raise ValueError("it is no result")
+    except ValueError as error:
+        say(f"{file} cannot be read ({error}): it is made again.")
+        return None
     console = make_console()
     console.print(f"{folder} is finished; delete it to train anew.")
     show_summary(console, result, folder, sorted((folder / "plots").glob("*.png")))

@@ -116,11 +116,12 @@ class Run:
     def timing(self) -> dict[str, float]:
         """Seconds in all, examples per second of training, and share of useful time."""
         examples, busy = self._stepper.meter.total()
-        wall = time.time() - self._progress.began
+        # Clocks are set back; then nothing is known but that time has passed.
+        wall = max(time.time() - self._progress.began, busy, 1e-9)
         return {
             "seconds": round(self._seconds(), 2),
             "examples_per_second": round(examples / busy, 1) if busy else 0.0,
-            "goodput": round(min(1.0, busy / wall), 4),
+            "goodput": round(busy / wall, 4),
         }
 
     def _begin(self) -> None:

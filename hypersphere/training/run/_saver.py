@@ -22,6 +22,17 @@ from hypersphere.training.settings._text import to_json
 Say = Callable[[str], Any]
 
 
+def _progress(meta: dict[str, Any], console: Any) -> Progress:
+    """How far a run had come; what a newer release has noted besides is told."""
+    known = {field.name for field in dataclasses.fields(Progress)}
+    if unknown := sorted(meta.keys() - known):
+        console.print(
+            f"Of the checkpoint {', '.join(unknown)} is not known here: a newer "
+            "release has written it. What that does is left out."
+        )
+    return Progress(**{name: meta[name] for name in known & meta.keys()})
+
+
 class Saver:
     """Saves states with how far the run has come, and restores them.
 
@@ -74,7 +85,7 @@ class Saver:
             f"Resuming {self._folder} at step {int(restored.state.step):,}.",
             highlight=False,
         )
-        return restored.state, Progress(**restored.meta["progress"])
+        return restored.state, _progress(restored.meta["progress"], console)
 
     def save(
         self,

@@ -21,6 +21,9 @@ _UNITS = {
 }  # fmt: skip
 
 
+_MOST = 2**31 - 1  # of an int32
+
+
 def to_steps(
     name: str,
     duration: Duration,
@@ -70,6 +73,11 @@ def to_steps(
         "%": Fraction(total or 0, 100),
     }
     nearest = math.floor(number * steps_per_unit[unit] + Fraction(1, 2))
+    if nearest > _MOST:
+        raise ValueError(
+            f"`{name}` needs at most {_MOST:,} steps, which is all that they are "
+            f"counted to, got {duration!r}, which are {float(nearest):.3g}."
+        )
     return max(nearest, 1 if number > 0 else 0)
 
 

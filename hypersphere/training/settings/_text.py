@@ -133,14 +133,30 @@ def known_paths(kind: Any = TrainConfig, prefix: str = "") -> dict[str, str]:
     return found
 
 
+# What fields are called elsewhere.
+_ELSEWHERE = {
+    "arch": "name",
+    "bn": "batch_norm",
+    "bs": "batch_size",
+    "dataset": "source",
+    "epochs": "steps",
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+}
+
+
 def unknown_path(path: str) -> str:
     """The message for a field that does not exist, with the nearest that do."""
     known = list(dict.fromkeys(known_paths().values()))
-    by_name = {name.rsplit(".", 1)[-1]: name for name in known}
     close = difflib.get_close_matches(path, known, n=3, cutoff=0.5)
     last = path.rsplit(".", 1)[-1]
-    close += [by_name[n] for n in difflib.get_close_matches(last, by_name, n=3)]
-    nearest = list(dict.fromkeys(close))[:3] or known
+    names = dict.fromkeys(name.rsplit(".", 1)[-1] for name in known)
+    wanted = [_ELSEWHERE.get(last.lower(), last)]
+    wanted += difflib.get_close_matches(last, names, n=3)
+    found = [p for name in wanted for p in known if p.rsplit(".", 1)[-1] == name]
+    near = [*found, *close] if last.lower() in _ELSEWHERE else [*close, *found]
+    near = near or difflib.get_close_matches(last, names, n=3, cutoff=0.0)
+    nearest = list(dict.fromkeys(near))[:3]
     return (
         f"The config has no field `config.{path}`. Did you mean "
         f"{' or '.join(f'`config.{name}`' for name in nearest)}?"
