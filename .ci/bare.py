@@ -1,5 +1,6 @@
 """For `make bare`, where only the package's own dependencies are installed."""
 
+import importlib
 import importlib.util
 
 import jax
@@ -11,6 +12,13 @@ from hypersphere import linen, losses, models, nn, ops, regularizers
 
 for absent in ("ml_collections", "matplotlib", "tensorboardX", "tensorflow_datasets"):
     assert importlib.util.find_spec(absent) is None, f"{absent} is installed"
+
+try:
+    importlib.import_module("hypersphere.training")
+except ModuleNotFoundError as error:
+    assert "pip install 'hypersphere-jax[train]'" in str(error), error
+else:
+    raise AssertionError("the training program needs no extra")
 
 layer = nn.SphereConv(3, 4, (3, 3), similarity=ops.Linear(), rngs=nnx.Rngs(0))
 assert layer(jnp.ones((1, 8, 8, 3))).shape == (1, 8, 8, 4)

@@ -394,3 +394,10 @@ def test_images_in_memory_are_turned_the_way_their_exif_tells(tmp_path, orient):
     dataset = load(tmp_path, orient=orient)
     every = np.concatenate([dataset.train.images, dataset.test.images])
     assert sum(np.array_equal(each, turned) for each in every) == 1
+
+
+def test_a_class_whose_name_is_no_utf8_is_told_before_anything_else(tmp_path):
+    write_classes(tmp_path, {"a": 2, "bb": 2})
+    (tmp_path / "bb").rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    with pytest.raises(ValueError, match=r"names are UTF-8, got b'\\xff' in"):
+        load(tmp_path)

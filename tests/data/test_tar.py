@@ -205,7 +205,13 @@ def test_opening_keeps_no_file_open_when_it_fails(tmp_path):
 
 @pytest.mark.parametrize(
     ("pack", "program"),
-    [(gzip.compress, "gunzip"), (bz2.compress, "bunzip2"), (lzma.compress, "unxz")],
+    [
+        (gzip.compress, "gunzip"),
+        (bz2.compress, "bunzip2"),
+        (lzma.compress, "unxz"),
+        (lambda content: b"\x28\xb5\x2f\xfd" + content, "unzstd"),
+        (lambda content: b"PK\x03\x04" + content, "unzip"),
+    ],
 )
 def test_a_compressed_archive_is_named(tmp_path, pack, program):
     generic(tmp_path)
