@@ -440,7 +440,13 @@ def test_a_second_call_is_not_traced_again(name):
     jax.eval_shape(traced_once, again, *ROWS[name].inputs(2, 1.0))
 
 
-@every_row
+@pytest.mark.parametrize(
+    "name",
+    [  # Linen's layers compute what those of NNX do, which the twins' tests show
+        pytest.param(name, marks=pytest.mark.slow if name.startswith("linen.") else [])
+        for name in ROWS
+    ],
+)
 def test_values_and_gradients_are_finite_at_every_size(name):
     _, params, respond = built(name)
     for size in ROWS[name].sizes:

@@ -11,13 +11,17 @@ LAUNCH = pathlib.Path(__file__).parents[1] / "launch"
 
 
 @contextlib.contextmanager
-def ctrl_c_reaches_children():
-    """What a background job starts would ignore it, for good, as the job does."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_reach_children():
+    """What a background job starts would ignore some, for good, as the job does."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def start(tmp_path):
 
     def start(script, **environment):
         (tmp_path / "job.sh").write_text(f"echo start >> starts\n{script}\n")
-        with ctrl_c_reaches_children():
+        with signals_reach_children():
             process = subprocess.Popen(
                 [LAUNCH / "restart.sh", "bash", "job.sh"],
                 cwd=tmp_path,

@@ -154,7 +154,6 @@ def test_what_is_done_is_not_made_again(finished, monkeypatch):
     assert [line.rsplit(": ", 1)[-1] for line in said] == ["done"] * 3
 
 
-@pytest.mark.slow
 def test_a_record_that_is_none_is_told_and_made_again(file, tmp_path, monkeypatch):
     (job,) = experiments.jobs_of(f"{file}:rate=0.1,operator=none,scale=small", [0])
     path = tmp_path / "out" / job.path.with_name(f"{job.path.name}.json")
@@ -167,6 +166,7 @@ def test_a_record_that_is_none_is_told_and_made_again(file, tmp_path, monkeypatc
     assert len(made) == 1 and "is not the record of a run" in said[0]
 
 
+@pytest.mark.slow
 def test_a_record_of_another_config_is_refused(finished):
     folder, _, arguments, *_ = finished
     path = folder / "tiny.py"

@@ -160,6 +160,7 @@ def test_what_is_spherical_already_or_of_another_class_is_left(draw):
     assert interceptor.paths == []
 
 
+@pytest.mark.slow
 def test_a_model_trains_under_it(images):
     labels, optimizer = np.arange(6) % 3, optax.adam(1e-2)
 

@@ -377,7 +377,14 @@ EVERY = {
 }
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        jnp.float16,
+        pytest.param(jnp.bfloat16, marks=pytest.mark.slow),
+        pytest.param(jnp.float32, marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_are_finite_at_both_ends_with_a_large_scale(dtype):
     labels = jnp.array([0, 0, 2])
 

@@ -185,9 +185,11 @@ def assert_is_as_naive(net, images, **arguments):
     ("plan", "shortcut", "before", "similarity"),
     [
         (BASIC, "projection", False, ops.Cosine()),
-        (BASIC, "identity", True, None),
-        (BOTTLENECK, "identity", False, None),
-        (BOTTLENECK, "projection", True, ops.Cosine()),
+        pytest.param(BASIC, "identity", True, None, marks=pytest.mark.slow),
+        pytest.param(BOTTLENECK, "identity", False, None, marks=pytest.mark.slow),
+        pytest.param(
+            BOTTLENECK, "projection", True, ops.Cosine(), marks=pytest.mark.slow
+        ),
     ],
     ids=["basic", "basic before", "bottleneck", "bottleneck before"],
 )

@@ -264,6 +264,7 @@ def test_each_layer_learns_a_softness_of_its_own(draw):
         assert np.any(np.asarray(grads[name]["kernel"][...]) != 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [(MnistNet, ["conv1", "conv2", "linear1"]), (EncoderNet, ["embed", "expand"])],

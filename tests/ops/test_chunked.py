@@ -45,6 +45,9 @@ GEOMETRIES = {  # classes, centres, shards, chunk; and which losses
 }
 
 
+FAST = "subcentres, shards and padding"
+
+
 @functools.cache
 def answers(name):
     """Losses, gradients and nearest classes, of chunks and of all cosines."""
@@ -82,7 +85,7 @@ def answers(name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name == "every loss" else [])
+        pytest.param(name, marks=[] if name == FAST else pytest.mark.slow)
         for name in GEOMETRIES
     ],
 )

@@ -35,7 +35,10 @@ def compile_for(monkeypatch, platform):
     monkeypatch.setattr(lax, "platform_dependent", chosen)
 
 
-@pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("bfloat16", 0.02)])
+@pytest.mark.parametrize(
+    ("dtype", "atol"),
+    [("float32", 1e-5), pytest.param("bfloat16", 0.02, marks=pytest.mark.slow)],
+)
 def test_answers_and_slopes_are_those_of_the_cpu(dtype, atol, monkeypatch):
     x, kernel = reference.normal(2, 5, 4, 3), reference.normal(3, 3, 3, 2, seed=1)
     rounded = [a.astype(jnp.dtype(dtype)) for a in (x, kernel)]

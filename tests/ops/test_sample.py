@@ -48,6 +48,7 @@ def test_every_shard_has_as_many_of_its_own(drawn):
     )
 
 
+@pytest.mark.slow
 def test_all_others_are_chosen_as_often():
     labels = jnp.array([3, 40, 41])
     one = lambda key: ops.sample_classes(key, labels, 53, share=0.2)[0]  # noqa: E731

@@ -329,6 +329,7 @@ def test_spherical_filters_alone_are_brought_back_to_unit_length(
             np.testing.assert_array_equal(after[path], free[path])
 
 
+@pytest.mark.slow
 def test_an_abstract_model_serves_as_well(params, gradients, model):
     config = config_of("muon", weight_decay=0.1, frozen=("norm.*",), unit_norm_every=1)
     abstract = nnx.eval_shape(lambda: Net(nnx.Rngs(0)))

@@ -99,6 +99,7 @@ def scripted(monkeypatch, accuracies):
     monkeypatch.setattr(_loop, "finish", lambda c, f, run, *_: {"steps": run.step})
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_early_and_says_so(monkeypatch, tmp_path, capsys):
     scripted(monkeypatch, [0.2, 0.5, 0.5, 0.4, 0.9])
     config = config_of({"optim.ema": 0.5}, patience=2, eval_every=1)
@@ -108,6 +109,7 @@ def test_patience_ends_a_run_early_and_says_so(monkeypatch, tmp_path, capsys):
     assert Checkpoints(tmp_path, read_only=True).steps()[-1] == 4
 
 
+@pytest.mark.slow
 def test_the_result_tells_the_step_that_was_reached(monkeypatch, tmp_path):
     never_better = lambda *_, **__: {"loss": 1.0, "accuracy": 0.5}  # noqa: E731
     monkeypatch.setattr(_judge.Judge, "evaluate", never_better)

@@ -156,6 +156,7 @@ def test_a_missing_wandb_is_one_clear_message(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_that_lacks_wandb_can_go_on_without_it(tmp_path, monkeypatch):
     monkeypatch.setattr(_loop, "finish", lambda *arguments: {"is_over": True})
     monkeypatch.setitem(sys.modules, "wandb", None)

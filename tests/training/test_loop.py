@@ -281,6 +281,7 @@ def test_other_images_of_the_same_number_are_told(tiny, unfinished, monkeypatch)
         training.train(tiny, unfinished)
 
 
+@pytest.mark.slow
 def test_an_old_folder_takes_the_data_of_today_and_says_so(
     tiny, unfinished, monkeypatch, capsys
 ):
@@ -307,6 +308,7 @@ def test_a_config_that_is_lost_is_that_of_the_checkpoint(tiny, unfinished, capsy
         training.train(other, unfinished)
 
 
+@pytest.mark.slow
 def test_an_empty_result_is_made_again(tiny, unfinished, capsys):
     (unfinished / "result.json").write_text("")
     before = json.loads((unfinished / "metrics.jsonl").read_text().splitlines()[-1])

@@ -282,6 +282,7 @@ def test_what_makes_no_parts_is_named():
         set_up(config_of(), parts=get_parts)
 
 
+@pytest.mark.slow
 def test_a_part_of_ones_own_leaves_the_rest_as_the_config_says():
     setup = set_up(config_of(), parts=training.Parts(optimizer=optax.sgd(0.1, 0.9)))
     state, found = after(setup, 1)

@@ -40,6 +40,7 @@ def test_a_plan_tells_what_the_compiler_does_and_opens_no_data(here, monkeypatch
     assert found["compute_seconds"] >= found["flops"] / Here.peak
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told_what_to_do(here, monkeypatch):
     small = aot.Chip(1.0, 1.0, 2**10, "1x1")
     monkeypatch.setattr(Here, "chip", small)

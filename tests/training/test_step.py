@@ -62,6 +62,7 @@ def test_a_batch_in_parts_is_the_batch_at_once_without_batch_normalization(monke
     jax.tree.map(near, whole[0].params, in_parts[0].params)
 
 
+@pytest.mark.slow
 def test_batch_normalization_sees_the_parts_one_after_the_other():
     setup = set_up(config_of(accumulate=2))
     images, _ = train_images(setup, 0)
@@ -208,6 +209,7 @@ def test_dropout_depends_on_seed_and_position_alone(dropping):
     assert loss_at(position=3) != first
 
 
+@pytest.mark.slow
 def test_dropout_is_for_training_alone(dropping):
     setup, loss_at = dropping
     program, state = setup.program, fresh(setup)
