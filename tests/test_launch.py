@@ -155,7 +155,7 @@ def test_kubernetes_starts_as_many_processes_as_they_are_told(file):
 
 
 def test_when_the_terminal_goes_the_command_is_asked_to_stop(start, tmp_path):
-    script = "trap 'echo asked > asked; exit 75' TERM; touch begun; sleep 60 & wait"
+    script = "trap 'touch asked; kill %1; exit 75' TERM; touch begun; sleep 60 & wait"
     process = start(script)
     wait_until((tmp_path / "begun").is_file)
     process.send_signal(signal.SIGHUP)
@@ -184,7 +184,7 @@ def test_a_mistake_of_one_task_is_above_what_kills_the_others(status, told):
 
 
 def test_a_task_passes_signals_on(tmp_path):
-    script = f"trap 'exit 75' USR1; touch {tmp_path}/begun; sleep 60 & wait"
+    script = f"trap 'kill %1; exit 75' USR1; touch {tmp_path}/begun; sleep 60 & wait"
     process = subprocess.Popen([LAUNCH / "task.sh", "bash", "-c", script])
     wait_until((tmp_path / "begun").is_file)
     process.send_signal(signal.SIGUSR1)
