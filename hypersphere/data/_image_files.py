@@ -84,9 +84,14 @@ def named(root: Path, names: Iterable[str], ending: str = "") -> list[Path]:
 
 
 class LeftOut:
-    """Counts what is no image, and tells it once."""
+    """Counts what is no image, and tells it once.
+
+    Attributes:
+        has_labels: Whether there were files of labels, which are no images either.
+    """
 
     def __init__(self) -> None:
+        self.has_labels = False
         self._counts: collections.Counter[str] = collections.Counter()
 
     def note(self, name: str, kind: str = "") -> None:

@@ -86,6 +86,8 @@ def open_tar(path: str) -> RecordSet:
     train, test = _find_parts(root, who, left_out)
     left_out.tell(who)
     class_names = _common_classes(train, test, who)
+    if left_out.has_labels and all(name.isdecimal() for name in class_names):
+        class_names = tuple(sorted(class_names, key=int))  # of shards; not as text
     label = {name: index for index, name in enumerate(class_names)}
     train_records, test_records = (
         TarRecords.of(
@@ -272,6 +274,4 @@ def _common_classes(train: Labelled, test: Labelled, who: str) -> tuple[str, ...
             f"{sorted(tested - known)[:8] or 'none'} only in the test part and "
             f"{sorted(known - tested)[:8] or 'none'} only in the training part."
         )
-    if all(name.isdecimal() for name in known):  # by number, not as text
-        return tuple(sorted(known, key=lambda name: (int(name), name)))
     return tuple(sorted(known))

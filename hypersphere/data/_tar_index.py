@@ -118,6 +118,7 @@ def images(
         if member.isdir() or not parts or any(map(_image_files.is_hidden, parts)):
             continue
         if labels and member.name.endswith(labels):
+            left_out.has_labels = True
             continue
         head = b""
         if "." not in parts[-1]:

@@ -69,6 +69,8 @@ class Saver:
     ) -> tuple[TrainState | None, Progress]:
         """The newest state that is whole, None without one, and how far it had come."""
         console = make_console()
+        with contextlib.suppress(FileNotFoundError):
+            self._check_data(self._checkpoints.meta()["dataset"], console)
         try:
             restored = self._checkpoints.restore(template, padded=padded)
         except AllDamagedError:
@@ -78,7 +80,6 @@ class Saver:
         if restored is None:
             self._begin_afresh(console)
             return None, Progress(began=time.time())
-        self._check_data(restored.meta["dataset"], console)
         for complaint in restored.complaints:
             console.print(f"Set aside: {complaint}.", highlight=False)
         console.print(

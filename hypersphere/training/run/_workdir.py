@@ -23,6 +23,7 @@ from hypersphere.training.settings._text import (
     flat,
     from_json,
     kept_from_before,
+    set_field,
     to_json,
 )
 
@@ -93,7 +94,8 @@ class Stored(NamedTuple):
     """What a folder holds of a run.
 
     Attributes:
-        config: The config it was begun with; None if that is nowhere.
+        config: The config it was begun with, meaning what it meant then; None if that
+            is nowhere.
         own: What it has of its own, as its newest checkpoint says; None without one.
         images: What it is trained on, as its newest checkpoint says; None without one.
         note: What is unusual about its config, for a person; empty for nothing.
@@ -125,7 +127,7 @@ def stored(folder: Path) -> Stored:
     sealed = (meta or {}).get("config")
     try:
         text = file.read_text(encoding="utf-8")
-        return Stored(from_json(text), own, images, kept=kept_from_before(text))
+        return Stored(_as_then(text), own, images, kept=kept_from_before(text))
     except (FileNotFoundError, NotADirectoryError):
         if sealed is None:
             lost = f"{file} is missing: the config of today is taken for the run's."
@@ -136,7 +138,14 @@ def stored(folder: Path) -> Stored:
             raise ValueError(f"{file} cannot be read: {error}") from error
         note = f"{file} cannot be read: the config in its newest checkpoint is taken."
     text = json.dumps(sealed)
-    return Stored(from_json(text), own, images, note, kept_from_before(text))
+    return Stored(_as_then(text), own, images, note, kept_from_before(text))
+
+
+def _as_then(text: str) -> TrainConfig:
+    config = from_json(text)
+    for path, value in kept_from_before(text).items():
+        set_field(config, path, value)
+    return config
 
 
 def _meta(folder: Path) -> dict[str, Any] | None:

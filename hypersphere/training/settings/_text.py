@@ -52,10 +52,7 @@ def from_json(text: str) -> TrainConfig:
         del values["compare"]  # of a run from before a family of configs did that
     if not isinstance(values, dict):
         raise ValueError(f"a config is an object of fields, got {values!r:.40}")
-    config = _build(TrainConfig, values, "")
-    for path, value in kept_from_before(text).items():
-        set_field(config, path, value)
-    return config
+    return _build(TrainConfig, values, "")
 
 
 def set_field(config: Any, path: str, value: Any) -> None:
