@@ -46,6 +46,7 @@ def run(folder, *arguments, **head):
 
 def main():
     from hypersphere import training, viz
+    from hypersphere.training.run._load import restored
 
     viz.draw = lambda folder: []
     found = {}
@@ -53,8 +54,8 @@ def main():
         folder = pathlib.Path(name)
         found["divided"] = run(folder / "chunked", "chunked", 4, 4)
         run(folder / "resumed", "full", 4, 2)
-        shape = training.load(folder / "resumed").model.head.kernel.shape
-        found["columns"] = shape[1]
+        _, state, _ = restored(folder / "resumed")
+        found["columns"] = state.params["head"]["kernel"].shape[1]
         found["resumed"] = run(folder / "resumed", "chunked", 1, 4)
         found["sampled"] = run(folder / "sampled", "sampled", 4, 1, share=0.2)
         after = training.load(folder / "sampled").model.head.class_centres

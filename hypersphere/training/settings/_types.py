@@ -37,8 +37,10 @@ def typed(section: Section, prefix: str = "") -> Section:
         >>> import numpy as np
         >>> from hypersphere import training
         >>> from hypersphere.training.settings._types import typed
-        >>> typed(training.TrainConfig(batch_size=np.int64(8), steps=4.0)).batch_size
-        8
+        >>> config = training.TrainConfig(steps=4.0)
+        >>> config.batch_size = np.int64(8)
+        >>> typed(config).batch_size, typed(config).steps
+        (8, 4)
     """
     hints = typing.get_type_hints(type(section), include_extras=True)
     values = {
