@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +58,7 @@ class Dataset:
     train: ImageSet
     test: ImageSet
     class_names: tuple[str, ...] = ()
-    contents: Mapping[str, str] = MappingProxyType({})
+    contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         """Checks both parts and that they fit together."""
