@@ -138,7 +138,8 @@ def central_crop(
         _blame("central_crop", _describe(content)),
         open_image(BytesIO(content), how := Decoding(orient, max_pixels)) as image,
     ):
-        pixels = turned(_pixels(image, content), orientation_of(image, how))
+        orientation = orientation_of(image, how)  # which decoding may lose
+        pixels = turned(_pixels(image, content), orientation)
     height, width, _ = pixels.shape
     shorter = round(image_size / crop_fraction)
     resized = [shorter * side // min(height, width) for side in (width, height)]

@@ -163,11 +163,11 @@ def _example(content: bytes, label: int, file_name: str) -> bytes:
 def _smaller(content: bytes, options: Options, mode: str) -> bytes:
     """The file itself, or a JPEG whose shorter side has `max_side` pixels."""
     with open_image(BytesIO(content), options.how) as image:
+        orientation = orientation_of(image, options.how)
         shorter = min(image.size)
         if shorter <= options.max_side:
             return content
         width, height = (round(s * options.max_side / shorter) for s in image.size)
-        orientation = orientation_of(image, options.how)
         image.load()
         resized = _in_mode(image, mode).resize(
             (width, height), Image.Resampling.BICUBIC

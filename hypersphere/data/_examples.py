@@ -140,8 +140,8 @@ def _decoded(
             rng.bit_generator.state = drawn
         return decode(record, rng)
 
-    record = patiently(lambda: records[index])
     try:
+        record = patiently(lambda: records[index])
         return patiently(again)
     except ReadError:
         raise

@@ -83,7 +83,7 @@ def _parts(
     trains = [
         each
         for each in _image_files.named(root, _image_files.TRAIN_NAMES)
-        if each.is_dir()
+        if each.is_dir() and (each.name == "train" or _has_folders(each))
     ]
     if trains:
         train = _scan(trains[0], who, left_out)
@@ -174,10 +174,15 @@ def _children(folder: Path) -> list[Path]:
     return sorted(children, key=lambda child: child.name)
 
 
+def _has_folders(folder: Path) -> bool:
+    """Whether it can be a part; a class may be called like one."""
+    return any(child.is_dir() for child in _children(folder))
+
+
 def _test_folder(root: Path, who: str) -> Path:
     """The first folder of a usual name that has classes in it."""
     for folder in _image_files.named(root, _image_files.TEST_NAMES):
-        if folder.is_dir() and any(child.is_dir() for child in _children(folder)):
+        if folder.is_dir() and _has_folders(folder):
             return folder
     raise FileNotFoundError(
         f"`{who}` needs a folder `test`, `testing`, `validation`, `valid` or `val` "

@@ -146,8 +146,11 @@ def _of_records(records: Any) -> Iterator[bytes]:
         yield from records.listing()
     count = len(records)
     for index in sorted({i * count // _READ for i in range(_READ) if count}):
-        content, label = patiently(functools.partial(records.__getitem__, index))
-        yield content + f"/{label}".encode()
+        try:
+            content, label = patiently(functools.partial(records.__getitem__, index))
+            yield content + f"/{label}".encode()
+        except ValueError:  # a broken one, which may be passed over
+            yield b"broken"
 
 
 def _digest(pieces: Iterator[bytes]) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,7 +148,7 @@ def _decode_part(
 def may_be_gray(file: Path | BytesIO) -> bool:
     """Whether the header of an image promises no colors; one unreadable has none."""
     try:
-        with open_image(file, Decoding()) as image:
+        with open_image(file, Decoding(max_pixels=sys.maxsize)) as image:
             return Image.getmodebase(image.mode) == "L"
     except Exception:  # decoders raise OSError, SyntaxError, ...
         return True

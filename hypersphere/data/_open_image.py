@@ -11,6 +11,7 @@ from PIL import Image
 from hypersphere.data._memory import MAX_PIXELS
 
 _ORIENTATION = 0x0112  # EXIF's tag
+_BACK = {6: 8, 8: 6}  # what undoes a turn; each other one undoes itself
 # Others run programs (EPS: Ghostscript), or are no images that training knows.
 _FORMATS = "AVIF BMP GIF JPEG JPEG2000 MPO PNG PPM TIFF WEBP".split()
 
@@ -61,11 +62,16 @@ def _known_formats() -> list[str]:
 
 
 def orientation_of(image: Image.Image, how: Decoding) -> int:
-    """How an image is to be turned, from 1 (not at all) to 8, as EXIF counts."""
-    if not how.orient:
-        return 1
+    """How a decoded image is to be turned, from 1 (not at all) to 8, as EXIF counts.
+
+    A TIFF is decoded here: Pillow turns it as it does so, and it has another size then.
+    """
     found = image.getexif().get(_ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
+    found = found if found in range(1, 9) else 1
+    if image.format == "TIFF":
+        image.load()
+        return 1 if how.orient else _BACK.get(found, found)
+    return found if how.orient else 1
 
 
 def turned_image(image: Image.Image, orientation: int) -> Image.Image:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from hypersphere.data import _image_files
-from hypersphere.data._records import Record
+from hypersphere.data._records import ReadError, Record
 
 _PACKED = {
     b"\x1f\x8b": "gunzip",
@@ -75,7 +75,7 @@ class TarRecords:
         finally:
             os.close(descriptor)
         if len(content) != size:
-            raise ValueError(
+            raise ReadError(
                 f"Reading {self.archives[archive]} needs {size} bytes from byte "
                 f"{start} on, got {len(content)}. The file has changed since it was "
                 "opened; open it again."

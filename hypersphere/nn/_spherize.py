@@ -203,5 +203,8 @@ def _spherical(plain: Any, **arguments: Any) -> nnx.Module:
     layer.kernel, layer.bias = plain.kernel, plain.bias
     for name, value in vars(plain).items():
         if not hasattr(layer, name):  # what its owner has put on it
-            setattr(layer, name, value)
+            try:
+                setattr(layer, name, value)
+            except ValueError:  # it holds variables, as `nnx.data` allows
+                setattr(layer, name, nnx.data(value))
     return layer

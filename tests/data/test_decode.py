@@ -253,19 +253,24 @@ def test_cmyk_has_the_colors_of_pillow(decoder):
 
 
 @pytest.mark.parametrize("orient", [True, False])
-@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 8])
-def test_an_image_is_turned_the_way_its_exif_tells(decoder, orientation, orient):
+@pytest.mark.parametrize(
+    ("kind", "orientation"),
+    [*(("JPEG", k) for k in (1, 3, 5, 6, 8)), *(("TIFF", k) for k in (3, 5, 6))],
+)
+def test_an_image_is_turned_the_way_its_exif_tells(decoder, kind, orientation, orient):
     image = Image.new("RGB", (64, 48), "red")
     image.paste("blue", (32, 0, 64, 24))
     image.paste("lime", (0, 24, 32, 48))
-    plain = encode(image, quality=95, subsampling=0)
-    exif = image.getexif()
+    plain, saved = image.copy(), dict(quality=95, subsampling=0)
+    exif = Image.Exif()
     exif[0x0112] = orientation
     content = encode(image, quality=95, subsampling=0, exif=exif)
     if orient:  # by the library
-        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        plain = encode(upright, quality=95, subsampling=0)
+        plain = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    plain = encode(plain, "PNG" if kind == "TIFF" else "JPEG", **saved)
     options = dict(image_size=8, orient=orient)
+    if kind == "TIFF":  # which Pillow itself turns
+        content = encode(image, "TIFF", exif=exif)
     pairs = [
         (central_crop(each, crop_fraction=1.0, **options), crops(each, 1, **options)[0])
         for each in (content, plain)

@@ -355,6 +355,18 @@ def test_a_class_may_be_empty_if_that_is_meant(tmp_path):
     assert dataset.test.labels.tolist() == [0, 2]
 
 
+def test_a_class_may_be_called_like_a_part(tmp_path):
+    write_classes(tmp_path, {"Bus": 2, "Train": 2})
+    assert load(tmp_path).class_names == ("Bus", "Train")
+
+
+def test_a_large_image_has_its_colors(tmp_path):
+    write_classes(tmp_path, {"a": 2, "bb": 2}, shape=(4, 4))
+    Image.new("RGB", (8200, 8200), "red").save(tmp_path / "a" / "000.png")
+    dataset = load(tmp_path, image_size=2, max_pixels=10**8)
+    assert dataset.image_shape == (2, 2, 3)
+
+
 def test_what_is_no_regular_file_is_left_out_and_told(tmp_path, caplog):
     write_classes(tmp_path / "train", {"a": 1, "bb": 1})
     write_classes(tmp_path / "test", {"a": 1, "bb": 1})

@@ -111,10 +111,12 @@ def test_what_was_put_on_a_layer_is_on_the_copy():
     model = make()
     model.stem.gain = nnx.Param(jnp.full((2,), 3.0))
     model.stem.note = "ours"
+    model.stem.more = nnx.data([nnx.Param(jnp.ones(3))])
     copy = nn.spherize(model)
     assert isinstance(copy.stem, nn.SphereConv) and copy.stem.note == "ours"
     assert copy.stem.gain[...].tolist() == [3, 3]
     assert copy.stem.gain is not model.stem.gain
+    assert copy.stem.more[0].shape == (3,)
     assert ("stem", "gain") in dict(nnx.to_flat_state(nnx.state(copy, nnx.Param)))
 
 

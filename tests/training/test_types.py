@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import pathlib
 
@@ -64,6 +65,19 @@ def test_other_types_are_refused_by_the_name_of_their_field(path, value, message
     setattr(getattr(config, sections[0]) if sections else config, name, value)
     with pytest.raises(ValueError, match=message):
         training.train(config, "/nowhere/at/all")
+
+
+def test_what_a_type_of_ones_own_holds_is_left_to_it():
+    @dataclasses.dataclass
+    class Own:
+        some: float | None = None
+        pair: tuple[str, float] = ("a", 1.0)
+        number: int = 0
+
+    own = Own(some=2.5, number=10**400)
+    assert typed(own) == own
+    with pytest.raises(ValueError, match="`config.number` needs a whole number"):
+        typed(Own(number=np.array("x")))
 
 
 def test_fields_of_other_recipes_are_still_refused_by_name():

@@ -242,16 +242,19 @@ class Checkpoints:
         """
         self._refuse_read_only("amend")
         self._settle()
+        reason = None
         if is_first() and step in self.steps():
             try:
                 scored = {} if score is None else {"score": float(score)}
                 self._folders.amend(step, {"meta": meta, **scored})
-            except OSError as error:
-                raise SaveError(
-                    f"Checkpoint {step} in {self._folders.folder} could not be given "
-                    f"its score ({_in_short(error)}). It is whole without."
-                ) from error
-        barrier("hypersphere checkpoint amended")
+            except (OSError, ValueError) as error:
+                reason = error
+        if not is_so_everywhere(reason is None):
+            raise SaveError(
+                f"Checkpoint {step} in {self._folders.folder} could not be given its "
+                f"score ({_in_short(reason) if reason else 'by process 0'}). It is "
+                "whole without."
+            ) from reason
 
     def damaged(self) -> list[str]:
         """The names of the folders that were set aside as damaged."""
@@ -389,22 +392,24 @@ class Checkpoints:
         Once the files are known to be as they were written, an error of Orbax has
         another reason, such as too little memory: it is raised, and nothing renamed.
         """
-        folder, seal, damage, unseen = self._folders.path(step), {}, "", ""
+        folder, seal, damage = self._folders.path(step), {}, ""
+        unseen: OSError | None = None
         try:
             seal = read_seal(folder)
             if is_first():
                 check_files(folder, seal)
         except OSError as error:  # which says nothing of what is there
-            unseen = _in_short(error)
+            unseen = error
         except ValueError as error:
             damage = _in_short(error)
-        if not is_so_everywhere(not unseen):
-            raise OSError(
-                f"Checkpoint {step} in {self._folders.folder} cannot be read"
-                f"{f' ({unseen})' if unseen else ' by another process'}. Nothing was "
-                "changed. Try again; if it stays so, move that folder elsewhere, and "
-                "the one before it will be used."
-            )
+        if not is_so_everywhere(unseen is None):
+            kind_of_error = ConnectionError if unseen is None else OSError
+            why = f"({_in_short(unseen)})" if unseen else "by another process"
+            raise kind_of_error(
+                f"Checkpoint {step} in {self._folders.folder} cannot be read {why}. "
+                "Nothing was changed. Try again; if it stays so, move that folder "
+                "elsewhere, and the one before it will be used."
+            ) from unseen
         views = everyones(np.bool_(damage))
         if views.any():
             if not views[0]:  # whole to the process that looks at every file

@@ -29,7 +29,7 @@ class Images(NamedTuple):
             examples, which they get as they are.
         class_names: Name of each class, by label; empty where it is not known.
         contents: What tells `train` and `test` from other images, as `data.contents`
-            has it; empty where it is not known.
+            has it; None where it is not known.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Images(NamedTuple):
     test: int = 0
     dtype: str = "uint8"
     class_names: tuple[str, ...] = ()
-    contents: Mapping[str, str] = types.MappingProxyType({})
+    contents: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> "Images":
@@ -50,7 +50,7 @@ class Images(NamedTuple):
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint holds of them: what must not change on a resume."""
-        facts = self._asdict() | {"contents": dict(self.contents)}
+        facts = self._asdict() | {"contents": dict(self.contents or {})}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in facts.items()}
 
     def differences(self, then: "Images") -> list[str]:
@@ -93,7 +93,9 @@ def _other_images(then: Images, now: Images) -> list[str]:
         old, new = (getattr(each, part) for each in (then, now))
         if old != new:
             found.append(f"there were {old:,} images to {part} and are {new:,}")
-        elif then.contents.get(part, "") not in ("", now.contents.get(part, "")):
+            continue
+        before, here = ((each.contents or {}).get(part, "") for each in (then, now))
+        if before not in ("", here):
             found.append(f"the images to {part} are others than they were")
     return found
 

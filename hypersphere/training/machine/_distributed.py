@@ -1,5 +1,6 @@
 """Several processes as one run."""
 
+import errno
 import json
 import socket
 import sys
@@ -109,11 +110,14 @@ def _check(coordinator: str, processes: int, process: int) -> None:
 def _check_free(coordinator: str) -> None:
     """Raises if something listens at the coordinator's port; JAX would crash there."""
     port = int(coordinator.rpartition(":")[2])
-    with socket.socket(socket.AF_INET6 if socket.has_ipv6 else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for kind in (socket.AF_INET, socket.AF_INET6):
         try:
-            probe.bind(("", port))
+            with socket.socket(kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("", port))
         except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                continue  # a host without this kind of addresses
             raise ValueError(
                 f"`--coordinator` needs a port that is free on the host of process 0, "
                 f"got {coordinator!r} ({error.strerror}). Is an earlier run still "

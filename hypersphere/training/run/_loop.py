@@ -37,7 +37,12 @@ from hypersphere.training.run._workdir import (
 )
 from hypersphere.training.settings._check import check
 from hypersphere.training.settings._config import TrainConfig
-from hypersphere.training.settings._text import flat, set_field, to_json
+from hypersphere.training.settings._text import (
+    SINCE,
+    flat,
+    set_field,
+    to_json,
+)
 
 
 def train(
@@ -102,7 +107,7 @@ def train(
         own = {"parts": parts, "dataset": dataset}
         before = stored(folder)
         refuse_missing(before.own or {}, [k for k, v in own.items() if v is not None])
-        _keep(before, config, say)
+        _tell(before, config, say, keeps=not allow_changes)
         setup = prepare(config, say, parts=parts, dataset=dataset)
         if before.own is not None and not allow_changes:
             refuse_others(before.own, setup.own)
@@ -139,16 +144,22 @@ def train(
         return finish(config, folder, run, setup.feed, setup.program)
 
 
-def _keep(before: Stored, config: TrainConfig, say: Callable[[str], Any]) -> None:
-    """Lets an old run go on as it was begun, and says so."""
+def _tell(
+    before: Stored, config: TrainConfig, say: Callable[[str], Any], *, keeps: bool
+) -> None:
+    """Says what is unusual about a run's config, and lets an old run be as it was."""
     if before.note:
         say(before.note)
-    for path, value in before.kept.items():
-        set_field(config, path, value)
-        say(
-            f"config.{path}={value!r}, as this run was begun by an older release. A "
-            "run in another folder has the default of today."
-        )
+    if before.config is None or not keeps:
+        return
+    there, here = flat(before.config), flat(config)
+    for path in SINCE:
+        if there.get(path) is False and here.get(path) is True:
+            set_field(config, path, value=False)
+            say(
+                f"config.{path}=False, as this run was begun: True is the default of a "
+                "later release. It holds in another folder, or with --allow_changes."
+            )
 
 
 def _donor(

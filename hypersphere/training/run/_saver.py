@@ -181,6 +181,11 @@ class Saver:
     def _check_data(self, facts: dict[str, Any], console: Any) -> None:
         changes = self._images.differences(Images.of(facts))
         told = "; ".join(changes)
+        if changes and "contents" not in facts:
+            told += (
+                " (an older release passed over images in folders below a class, and "
+                "some by their endings, and counted repeated files of archives)"
+            )
         if changes and not self._allow_changes:
             raise ValueError(
                 f"The data have changed since {self._folder} was begun: {told}. Put "

@@ -4,9 +4,8 @@ import contextlib
 import fcntl
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,14 +98,12 @@ class Stored(NamedTuple):
         own: What it has of its own, as its newest checkpoint says; None without one.
         images: What it is trained on, as its newest checkpoint says; None without one.
         note: What is unusual about its config, for a person; empty for nothing.
-        kept: Fields that its release did not have, path -> what they mean there.
     """
 
     config: TrainConfig | None
     own: dict[str, Any] | None
     images: Images | None = None
     note: str = ""
-    kept: Mapping[str, Any] = MappingProxyType({})
 
 
 def stored(folder: Path) -> Stored:
@@ -127,7 +124,7 @@ def stored(folder: Path) -> Stored:
     sealed = (meta or {}).get("config")
     try:
         text = file.read_text(encoding="utf-8")
-        return Stored(_as_then(text), own, images, kept=kept_from_before(text))
+        return Stored(_as_then(text), own, images)
     except (FileNotFoundError, NotADirectoryError):
         if sealed is None:
             lost = f"{file} is missing: the config of today is taken for the run's."
@@ -138,7 +135,7 @@ def stored(folder: Path) -> Stored:
             raise ValueError(f"{file} cannot be read: {error}") from error
         note = f"{file} cannot be read: the config in its newest checkpoint is taken."
     text = json.dumps(sealed)
-    return Stored(_as_then(text), own, images, note, kept_from_before(text))
+    return Stored(_as_then(text), own, images, note)
 
 
 def _as_then(text: str) -> TrainConfig:

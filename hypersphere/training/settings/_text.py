@@ -61,6 +61,10 @@ def set_field(config: Any, path: str, value: Any) -> None:
     setattr(functools.reduce(getattr, sections, config), name, value)
 
 
+SINCE = ("optim.freeze_averages", "data.orient")
+"""Fields that are True by default, where earlier releases did what False means."""
+
+
 def kept_from_before(text: str) -> dict[str, Any]:
     """Fields that a stored config lacks and that mean another thing than their default.
 
@@ -80,7 +84,7 @@ def kept_from_before(text: str) -> dict[str, Any]:
     if optim.get("frozen") and "freeze_averages" not in optim:
         found["optim.freeze_averages"] = False
     is_of_files = images.get("source", "").startswith(("folder:", "tar:", "tfds:"))
-    if is_of_files and "max_bad" in images and "orient" not in images:
+    if is_of_files and "orient" not in images:
         found["data.orient"] = False
     return found
 

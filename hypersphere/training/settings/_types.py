@@ -62,12 +62,14 @@ def _converted(path: str, hint: Any, value: Any) -> Any:
         return _per_channel(path, value)
     if typing.get_origin(hint) is typing.Annotated:  # evaluations, made when set
         return tuple(typed(each, f"{path}.") for each in value)
-    if typing.get_origin(hint) is tuple:
+    if typing.get_origin(hint) is tuple and ... in typing.get_args(hint):
         return _tuple(path, typing.get_args(hint)[0], value)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, kind := typing.cast("type", hint)):
             raise ValueError(_told(path, f"a `{kind.__name__}`", value))
         return typed(value, f"{path}.")
+    if hint not in _KINDS:  # of a recipe of one's own, which can check it itself
+        return value
     what, convert = _KINDS[hint]
     found = convert(value)
     if found is None:
@@ -103,6 +105,8 @@ def _boolean(value: Any) -> bool | None:
 
 
 def _whole(value: Any) -> int | None:
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
     number = _number(value)
     is_whole = number is not None and number == number // 1
     return int(value) if is_whole else None
@@ -114,7 +118,10 @@ def _number(value: Any) -> float | None:
     )
     if not is_number or isinstance(value, bool | np.bool_):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except (OverflowError, ValueError, TypeError):
+        return None
 
 
 def _text(value: Any) -> str | None:
