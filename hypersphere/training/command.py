@@ -45,9 +45,11 @@ Say = Callable[[str], Any]
 
 # Errors of the system that another moment may not have.
 _PASSING = {
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
-    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.EREMOTEIO,
-}  # fmt: skip
+    getattr(errno, name)
+    for name in "EIO ESTALE ETIMEDOUT ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH "
+    "ENOTCONN EREMOTEIO".split()
+    if hasattr(errno, name)  # not every system has all
+}
 
 _VALUE = re.compile(r"[^-]|-\.?\d")  # no flag, or a negative number
 _FIELD = re.compile(r"--?(?P<no>no)?config\.(?P<path>[^=]+)(?:=(?P<value>.*))?", re.S)
@@ -69,8 +71,13 @@ class _PerChannelParser(flags.ArgumentParser):
     syntactic_help = "a number, or one for each channel: (123.7, 116.3, 103.5)"
 
     def parse(self, argument: Any) -> float | tuple[float, ...]:
-        found = ast.literal_eval(argument) if isinstance(argument, str) else argument
-        return tuple(map(float, found)) if np.ndim(found) else float(found)
+        found = argument
+        try:
+            if isinstance(argument, str):
+                found = ast.literal_eval(argument)
+            return tuple(map(float, found)) if np.ndim(found) else float(found)
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise ValueError(f"needs {self.syntactic_help}") from error
 
 
 class _EvaluationsParser(flags.ArgumentParser):

@@ -154,9 +154,10 @@ def unknown_path(path: str) -> str:
     names = dict.fromkeys(name.rsplit(".", 1)[-1] for name in known)
     wanted = [_ELSEWHERE.get(last.lower(), last)]
     wanted += difflib.get_close_matches(last, names, n=3)
+    if not close and not wanted[1:]:
+        wanted += difflib.get_close_matches(last, names, n=3, cutoff=0.0)
     found = [p for name in wanted for p in known if p.rsplit(".", 1)[-1] == name]
     near = [*found, *close] if last.lower() in _ELSEWHERE else [*close, *found]
-    near = near or difflib.get_close_matches(last, names, n=3, cutoff=0.0)
     nearest = list(dict.fromkeys(near))[:3]
     return (
         f"The config has no field `config.{path}`. Did you mean "
