@@ -115,6 +115,7 @@ def test_cutmix_pastes_from_the_partner():
     assert kept.any() and pasted.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [1e-3, 8.0])
 def test_the_share_of_mixup_is_beta_distributed(alpha):
     _, share = many(4000, 1, 1, mixup=alpha)

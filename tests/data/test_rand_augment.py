@@ -142,7 +142,14 @@ def test_strengths_are_normal_and_end_at_ten(magnitude, std, drawn):
     np.testing.assert_allclose(size.std(), expected.std(), atol=0.06 * std + 1e-6)
 
 
-@pytest.mark.parametrize("layers, unchanged", [(0, 1), (1, 4 / 14), (2, 16 / 196)])
+@pytest.mark.parametrize(
+    "layers, unchanged",
+    [
+        (0, 1),
+        pytest.param(1, 4 / 14, marks=pytest.mark.slow),
+        (2, 16 / 196),
+    ],
+)
 def test_each_layer_applies_one_more_operation(layers, unchanged):
     images = random_images(2000, 1, 8, 8)
     images[:, 0, 0], images[:, 0, 1] = 0, 255

@@ -98,6 +98,7 @@ def test_losses_and_gradients_are_those_of_all_cosines(name):
             np.testing.assert_allclose(ours, truth, atol=1e-5 * size, err_msg=loss)
 
 
+@pytest.mark.slow
 def test_memory_grows_by_the_gradient_of_the_centres_alone():
     def memory(classes):
         step = jax.jit(

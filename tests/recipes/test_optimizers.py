@@ -119,7 +119,8 @@ def assert_equal(ours, truth):
 @pytest.mark.parametrize(
     ("name", "decay"),
     [("adam", 0.0), ("sgd", 0.0), ("lion", 0.0), ("lamb", 0.0)]
-    + [(name, 0.3) for name in ("adam", "adamw", "sgd", "lion", "lamb")],
+    + [(name, 0.3) for name in ("adam", "adamw", "sgd", "lion")]
+    + [pytest.param("lamb", 0.3, marks=pytest.mark.slow)],
 )
 def test_optimizers_are_those_of_optax(name, decay, model, params, gradients):
     mask = mask_of(PLAIN, params)

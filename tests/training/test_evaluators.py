@@ -121,6 +121,7 @@ def test_the_result_tells_the_step_that_was_reached(monkeypatch, tmp_path):
     assert json.loads((tmp_path / "result.json").read_text())["steps"] == 2
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_beside_the_newest(monkeypatch, tmp_path):
     scripted(monkeypatch, [0.2, 0.9, 0.5, 0.4, 0.3, 0.6])
     config = config_of({"optim.ema": 0.5}, eval_every=1, checkpoint_every=1, keep=1)

@@ -94,8 +94,7 @@ def test_many_absent_and_collapsed_classes_can_be_drawn(tmp_path, dimension):
     viz.features(*zeros).savefig(tmp_path / "zeros.png")
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("dimension", [2, 3, 64])
+@pytest.mark.parametrize(("dimension", "seed"), [(2, 0), (2, 1), (3, 2), (64, 0)])
 def test_class_names_do_not_overlap(dimension, seed):
     data = _data(dimension, seed=seed)
     names = ["airplane", "automobile", "bird", "cat", "deer"]
