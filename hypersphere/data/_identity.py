@@ -22,9 +22,9 @@ def contents(given: Dataset | RecordSet) -> dict[str, str]:
     """What tells the parts of a set from others that may have its name and its size.
 
     Args:
-        given: In memory, all arrays count. On disk, the names, labels or places of all
-            images, and the bytes of 64 of them, evenly spaced; with a `decode` of its
-            own, nothing is known.
+        given: In memory, all arrays count. On disk, the names and labels of all
+            images, the sizes of 10,000 files or all places in archives, and the bytes
+            of 64 images, evenly spaced; with a `decode` of its own, nothing is known.
 
     Returns:
         For `train` and `test` 32 hexadecimal digits, which differ where the contents
