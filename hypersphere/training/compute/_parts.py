@@ -63,7 +63,21 @@ class Images(NamedTuple):
             A clause for each difference; none if these are the same images, wherever
             they lie.
         """
-        return [*_other_kind(then, self), *_other_images(then, self)]
+        kind, images = _other_kind(then, self), _other_images(then, self)
+        return [*kind, *self.renamed_since(then), *images]
+
+    def renamed_since(self, then: "Images") -> list[str]:
+        """Which classes had other names then, in words; none if that is not known."""
+        if not then.class_names:
+            return []
+        pairs = enumerate(zip(then.class_names, self.class_names, strict=False))
+        changed = [
+            f"class {label} was {old!r} and is {new!r}"
+            for label, (old, new) in pairs
+            if old != new
+        ]
+        more = [f"{len(changed) - 3} more classes"] if len(changed) > 3 else []
+        return changed[:3] + more
 
 
 def _other_kind(then: Images, now: Images) -> list[str]:
@@ -80,15 +94,6 @@ def _other_kind(then: Images, now: Images) -> list[str]:
 
 def _other_images(then: Images, now: Images) -> list[str]:
     found = []
-    if then.class_names and then.class_names != now.class_names:
-        changed = [
-            f"class {label} was {old!r} and is {new!r}"
-            for label, (old, new) in enumerate(
-                zip(then.class_names, now.class_names, strict=False)
-            )
-            if old != new
-        ]
-        found += changed[:3] + [f"{len(changed) - 3} more classes"] * (len(changed) > 3)
     for part in ("train", "test"):
         old, new = (getattr(each, part) for each in (then, now))
         if old != new:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from hypersphere._files import write_atomically
+from hypersphere._select import matches
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.compute._parts import (
     Images,
@@ -176,9 +177,13 @@ def _donor(
     before = stored(workdir)
     names = set((before.own or {}).get("given", ())) - {"dataset"}
     _, state, there = restored(workdir, parts=parts if names else None)
-    for change in images.differences(before.images or images):
-        if change.startswith("class "):
-            say(f"In {workdir}, from which this run starts, {change} here.")
+    renamed = images.renamed_since(before.images or images)
+    is_fresh = any(matches(each, ("head", "kernel")) for each in config.init_fresh)
+    if renamed and not is_fresh:
+        say(
+            f"The head of {workdir}, from which this run starts, has classes of other "
+            f"names: {'; '.join(renamed)}."
+        )
     old, new = (flat(each.model, "model.") for each in (there, config))
     for name in sorted(old.keys() & new.keys()):
         if old[name] != new[name]:

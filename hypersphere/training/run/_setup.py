@@ -59,7 +59,8 @@ def prepare(
     dataset: OwnData | None = None,
 ) -> Setup:
     """Opens the data of a config and builds its program, on all devices or a mesh."""
-    refuse_different(_agreed(config))
+    if jax.process_count() > 1:
+        refuse_different(_agreed(config))
     mesh = mesh or _mesh.make_mesh(config.mesh)
     _mesh.check_batch(mesh, config.batch_size, config.accumulate)
     feed = make_feed(config, mesh, say, dataset=dataset)
