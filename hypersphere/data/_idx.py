@@ -19,9 +19,10 @@ def load_idx(path: str) -> Dataset:
     who = f"idx:{path}"
     root = Path(path).expanduser()
     before = _prefix(root, who)
-    train = _read_part(root, f"{before}train", who)
-    tests = ("t10k", "test") if not before else ("test", "t10k")
-    test = _read_part(root, [f"{before}{name}" for name in tests], who)
+    train, test = (
+        _read_part(root, [before + name for name in names], who)
+        for names in (("train",), ("t10k", "test"))
+    )
     first, names = _classes(train, root, before)
     train, test = (part._replace(labels=part.labels - first) for part in (train, test))
     return Dataset(who, train, test, names)
@@ -57,16 +58,13 @@ def _classes(train: ImageSet, root: Path, before: str) -> tuple[int, tuple[str, 
     return first, tuple(characters.get(label, str(label)) for label in labels)
 
 
-def _read_part(root: Path, prefixes: str | list[str], who: str) -> ImageSet:
+def _read_part(root: Path, prefixes: list[str], who: str) -> ImageSet:
     images = _read(_find(root, prefixes, "images", 3, who), 3, who)
     labels = _read(_find(root, prefixes, "labels", 1, who), 1, who)
     return ImageSet(images[..., np.newaxis], labels.astype(np.int32))
 
 
-def _find(
-    root: Path, prefixes: str | list[str], kind: str, ndim: int, who: str
-) -> Path:
-    prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
+def _find(root: Path, prefixes: list[str], kind: str, ndim: int, who: str) -> Path:
     names = [
         f"{prefix}-{kind}{mark}idx{ndim}-ubyte{ending}"
         for prefix in prefixes

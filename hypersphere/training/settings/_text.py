@@ -61,8 +61,19 @@ def set_field(config: Any, path: str, value: Any) -> None:
     setattr(functools.reduce(getattr, sections, config), name, value)
 
 
-SINCE = ("optim.freeze_averages", "data.orient")
-"""Fields that are True by default, where earlier releases did what False means."""
+def _reads_files(stored: Mapping[str, Any]) -> bool:
+    source = stored.get("data", {}).get("source", "")
+    return source.startswith(("folder:", "tar:", "tfds:"))
+
+
+SINCE = {
+    "optim.freeze_averages": lambda stored: stored.get("optim", {}).get("frozen"),
+    "data.orient": _reads_files,
+}
+"""Fields that are True by default, where earlier releases did what False means.
+
+By path; with (a stored config) -> whether it makes a difference there.
+"""
 
 
 def kept_from_before(text: str) -> dict[str, Any]:
@@ -79,14 +90,13 @@ def kept_from_before(text: str) -> dict[str, Any]:
         >>> kept_from_before('{"optim": {"frozen": ["stages.*"]}}')
         {'optim.freeze_averages': False}
     """
-    stored, found = json.loads(text), {}
-    optim, images = stored.get("optim", {}), stored.get("data", {})
-    if optim.get("frozen") and "freeze_averages" not in optim:
-        found["optim.freeze_averages"] = False
-    is_of_files = images.get("source", "").startswith(("folder:", "tar:", "tfds:"))
-    if is_of_files and "orient" not in images:
-        found["data.orient"] = False
-    return found
+    stored = json.loads(text)
+    sections = {path: path.partition(".") for path in SINCE}
+    return {
+        path: False
+        for path, (section, _, field) in sections.items()
+        if field not in stored.get(section, {}) and SINCE[path](stored)
+    }
 
 
 def _build(kind: Any, values: Mapping[str, Any], prefix: str) -> Any:
