@@ -61,6 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(optimizations, "optimizations")
 
 
+# What is imported stays: looking for garbage meanwhile finds none.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """What is imported stays: garbage collection need not look at it every time.
 
@@ -70,6 +74,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    gc.enable()
 
 
 @pytest.fixture

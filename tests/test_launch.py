@@ -164,6 +164,7 @@ def test_when_the_terminal_goes_the_command_is_asked_to_stop(start, tmp_path):
     assert (process.returncode, starts(tmp_path)) == (75, 1)
 
 
+@pytest.mark.slow
 def test_a_command_that_is_stopped_is_waited_for_without_haste(start, tmp_path):
     process = start("echo $$ > pid; kill -STOP $$; exit 0")
     wait_until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())

@@ -360,6 +360,7 @@ def test_a_class_may_be_called_like_a_part(tmp_path):
     assert load(tmp_path).class_names == ("Bus", "Train")
 
 
+@pytest.mark.slow
 def test_a_large_image_has_its_colors(tmp_path):
     write_classes(tmp_path, {"a": 2, "bb": 2}, shape=(4, 4))
     Image.new("RGB", (8200, 8200), "red").save(tmp_path / "a" / "000.png")

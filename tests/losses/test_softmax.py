@@ -194,6 +194,7 @@ def slopes(function, x):
     return out
 
 
+@pytest.mark.slow
 @every_similarity
 def test_gradients_agree_with_finite_differences_of_the_loop(similarity, g, psi):
     margins = (1.5, 4.0)

@@ -70,7 +70,9 @@ def golden_weights(y):
     ("file", "key", "strides"),
     [
         ("official_sphereconv", "none", 1),
-        ("official_sphereresnet_conv_and_loss", "s1", 1),
+        pytest.param(
+            *("official_sphereresnet_conv_and_loss", "s1", 1), marks=pytest.mark.slow
+        ),
         ("official_sphereresnet_conv_and_loss", "s2", 2),
     ],
 )

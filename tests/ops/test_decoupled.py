@@ -156,7 +156,8 @@ def test_behind_a_mask_the_length_is_that_of_what_is_seen(numbers, layout):
         helpers.assert_close(y, truth)
 
 
-@pytest.mark.parametrize("name", ["Tanh", pytest.param("Mix", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Tanh", "Mix"])
 def test_gradients_agree_with_finite_differences(numbers, name):
     x, kernel = numbers((1, 3, 3, 4)), numbers((2, 2, 2, 4))
     ours, _ = pair(name)

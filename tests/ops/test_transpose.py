@@ -168,6 +168,7 @@ def test_takes_any_number_of_batch_axes(numbers, padding):
     np.testing.assert_allclose(alone, one[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["SAME", "CIRCULAR"])
 def test_gradients_agree_with_finite_differences(numbers, padding):
     x, kernel = numbers((1, 2, 2, 2)), numbers((3, 2, 2, 2))

@@ -118,9 +118,12 @@ def assert_equal(ours, truth):
 
 @pytest.mark.parametrize(
     ("name", "decay"),
-    [("adam", 0.0), ("sgd", 0.0), ("lion", 0.0), ("lamb", 0.0)]
-    + [(name, 0.3) for name in ("adam", "adamw", "sgd", "lion")]
-    + [pytest.param("lamb", 0.3, marks=pytest.mark.slow)],
+    [("adam", 0.0), ("sgd", 0.0), ("lamb", 0.0)]
+    + [(name, 0.3) for name in ("adamw", "sgd", "lion")]
+    + [
+        pytest.param(*x, marks=pytest.mark.slow)
+        for x in (("adam", 0.3), ("lion", 0.0), ("lamb", 0.3))
+    ],
 )
 def test_optimizers_are_those_of_optax(name, decay, model, params, gradients):
     mask = mask_of(PLAIN, params)
@@ -221,7 +224,7 @@ def test_the_state_is_as_small_as_that_of_optax(model, params):
     assert leaves(frozen) == 2 * left + 2
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "lion", "lamb", "muon"])
+@pytest.mark.parametrize("name", ["adam", "lamb", "muon"])
 def test_frozen_parameters_stay_as_they_are_and_the_rest_does_not(
     name, model, params, gradients
 ):
