@@ -40,7 +40,7 @@ test-all: test test-slow bare test-oldest test-aot
 lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/basedpyright
+	$(BIN)/pyrefly check --min-severity=error --summary=none
 
 test-fast: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m "not slow and not aot" tests

@@ -20,13 +20,18 @@ from hypersphere.data._open_image import (
     turned,
 )
 
-try:
-    import cv2 as _cv2
-except ImportError:  # also where a system library that it needs is missing
-    cv2: Any = None
-else:
-    cv2 = _cv2 if hasattr(_cv2, "IMREAD_COLOR_RGB") else None  # None: it is too old
-    _cv2.setNumThreads(0)  # the threads of the stream are enough
+
+def _opencv() -> Any:
+    """OpenCV, or None where it, or a system library of its, is missing or too old."""
+    try:
+        import cv2
+    except ImportError:
+        return None
+    cv2.setNumThreads(0)  # the threads of the stream are enough
+    return cv2 if hasattr(cv2, "IMREAD_COLOR_RGB") else None
+
+
+cv2 = _opencv()
 
 _ATTEMPTS = 10
 _END_OF_JPEG = b"\xff\xd9"

@@ -152,7 +152,7 @@ def _example(content: bytes, label: int, file_name: str) -> bytes:
     """TensorFlow's message for an image, by the copy of it in TensorFlow Datasets."""
     from tensorflow_datasets.proto import tf_example_pb2
 
-    example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
+    example = tf_example_pb2.Example()  # pyrefly: ignore[missing-attribute]
     feature = example.features.feature
     feature["image"].bytes_list.value.append(content)
     feature["label"].int64_list.value.append(label)

@@ -166,7 +166,7 @@ def members(
                         if member.size < 0:  # it would be met again and again
                             raise _damaged(archive, "a size below zero", who)
                         # Or it would keep every one.
-                        tar.members = []  # pyright: ignore[reportAttributeAccessIssue]
+                        tar.members = []  # pyrefly: ignore[missing-attribute]
                         yield member
                     mark = tar.offset
             except (tarfile.TarError, EOFError) as error:

@@ -22,7 +22,7 @@ from hypersphere.data._whole import load_records
 _FEATURE = re.compile(r"tensorflow_datasets\.core\.features\.\w+\.\w+")
 
 # Protobuf makes this class at import.
-_Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+_Example: Any = tf_example_pb2.Example  # pyrefly: ignore[missing-attribute]
 
 
 @dataclasses.dataclass(frozen=True)

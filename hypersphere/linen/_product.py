@@ -12,7 +12,7 @@ from jaxtyping import Array
 from hypersphere._checks import check_features
 
 # What each layer multiplies with, under the name of its field.
-PRODUCTS = {
+PRODUCTS: dict[type | None, tuple[str, Callable[..., Array]]] = {
     linen.Conv: ("conv_general_dilated", lax.conv_general_dilated),
     linen.Dense: ("dot_general", lax.dot_general),
 }

@@ -73,7 +73,7 @@ def in_float32(
         rounded = jax.tree.map(_rounded, steps, params, keys)
         return rounded, InFloat32State(state.count + 1, inner)
 
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+    return optax.GradientTransformation(init, update)  # pyrefly: ignore[bad-argument-type]
 
 
 def _wide(x: Any) -> Any:

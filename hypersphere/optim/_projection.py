@@ -86,4 +86,4 @@ def keep_unit_norm(
 
         return jax.tree.map(projected, updates, params), KeepUnitNormState(count)
 
-    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+    return optax.GradientTransformation(init, update)  # pyrefly: ignore[bad-argument-type]

@@ -22,8 +22,8 @@ from rich.table import Table
 from rich.text import Text
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import (
-    Event,  # pyright: ignore[reportAttributeAccessIssue]
-    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
+    Event,  # pyrefly: ignore[missing-module-attribute]
+    SessionLog,  # pyrefly: ignore[missing-module-attribute]
 )
 from tensorboardX.summary import scalar
 
@@ -278,7 +278,7 @@ class _WeightsAndBiases:
 
 def _import_wandb() -> Any:
     try:
-        import wandb  # pyright: ignore[reportMissingImports]
+        import wandb  # pyrefly: ignore[missing-import]
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "`config.wandb` needs the package `wandb`, which is not installed. "
