@@ -35,6 +35,8 @@ class Dataset:
             the labels are something else, such as numbers that are to be predicted.
         contents: What tells the parts from others, as `contents` makes it; empty for
             what that finds in the arrays.
+        validation: Images that choices are made on, such as which checkpoint is the
+            best; None without such a part.
 
     Raises:
         ValueError: If a part is empty or of a wrong dtype or rank, if it has more or
@@ -59,10 +61,11 @@ class Dataset:
     test: ImageSet
     class_names: tuple[str, ...] = ()
     contents: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    validation: ImageSet | None = None
 
     def __post_init__(self):
-        """Checks both parts and that they fit together."""
-        for part, name in ((self.train, "train"), (self.test, "test")):
+        """Checks the parts and that they fit together."""
+        for name, part in parts_of(self).items():
             where = f"{self.name}, {name}"
             _check_images(part.images, where)
             if self.class_names:
@@ -70,18 +73,18 @@ class Dataset:
             _check_count(part, where)
             if self.class_names:
                 _check_range(part.labels, where, self.num_classes)
-        if self.train.images.shape[1:] != self.test.images.shape[1:]:
-            raise ValueError(
-                f"`Dataset` ({self.name}) needs training and test images of one "
-                f"shape, got `train.images.shape={self.train.images.shape}` and "
-                f"`test.images.shape={self.test.images.shape}`."
-            )
-        here, there = (_kinds(part) for part in (self.train, self.test))
-        if here != there:
-            raise ValueError(
-                f"`Dataset` ({self.name}) needs training and test examples of one "
-                f"kind, got {here} and {there}."
-            )
+            if self.train.images.shape[1:] != part.images.shape[1:]:
+                raise ValueError(
+                    f"`Dataset` ({self.name}) needs training and {name} images of one "
+                    f"shape, got `train.images.shape={self.train.images.shape}` and "
+                    f"`{name}.images.shape={part.images.shape}`."
+                )
+            here, there = (_kinds(each) for each in (self.train, part))
+            if here != there:
+                raise ValueError(
+                    f"`Dataset` ({self.name}) needs training and {name} examples of "
+                    f"one kind, got {here} and {there}."
+                )
 
     @property
     def num_classes(self) -> int:
@@ -92,6 +95,12 @@ class Dataset:
     def image_shape(self) -> tuple[int, ...]:
         """Height, width and channels of an image; the shape of another example."""
         return self.train.images.shape[1:]
+
+
+def parts_of(given: Any) -> dict[str, Any]:
+    """The parts that a `Dataset` or `RecordSet` has, by name."""
+    found = {name: getattr(given, name) for name in ("train", "test", "validation")}
+    return {name: part for name, part in found.items() if part is not None}
 
 
 def _kinds(part: ImageSet) -> Any:

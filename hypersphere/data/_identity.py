@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from hypersphere.data._dataset import Dataset
+from hypersphere.data._dataset import Dataset, parts_of
 from hypersphere.data._records import Record, RecordSet, patiently
 
 _READ = 64  # records of a set on disk whose contents are looked at
@@ -27,8 +27,8 @@ def contents(given: Dataset | RecordSet) -> dict[str, str]:
             of 64 images, evenly spaced; with a `decode` of its own, nothing is known.
 
     Returns:
-        For `train` and `test` 32 hexadecimal digits, which differ where the contents
-        do, but for a chance of `2**-128`; empty where nothing is known.
+        For each part 32 hexadecimal digits, which differ where the contents do, but for
+        a chance of `2**-128`; empty where nothing is known.
 
     Example:
         >>> import numpy as np
@@ -44,13 +44,13 @@ def contents(given: Dataset | RecordSet) -> dict[str, str]:
         if given.contents:
             return dict(given.contents)
         pieces = {
-            part: map(_of_array, jax.tree.leaves(tuple(getattr(given, part))))
-            for part in ("train", "test")
+            name: map(_of_array, jax.tree.leaves(tuple(part)))
+            for name, part in parts_of(given).items()
         }
     elif given.decode is not None:
         return {}
     else:
-        pieces = {part: _of_records(getattr(given, part)) for part in ("train", "test")}
+        pieces = {name: _of_records(part) for name, part in parts_of(given).items()}
     return {part: _digest(each) for part, each in pieces.items()}
 
 
@@ -94,9 +94,7 @@ def with_classes(given: Set, class_names: Sequence[str]) -> tuple[Set, str]:
         if unknown := [name for name in there if name not in number]:
             raise ValueError(_unknown(given.name, unknown, here))
         labels = np.array([number[name] for name in there], np.int32)
-    parts = {
-        part: _relabelled(getattr(given, part), labels) for part in ("train", "test")
-    }
+    parts = {name: _relabelled(part, labels) for name, part in parts_of(given).items()}
     return dataclasses.replace(given, **parts, class_names=here), told
 
 

@@ -114,6 +114,7 @@ class RecordSet:
             on its step alone. It raises `ValueError` or `OSError` for an item that
             is broken; after an `OSError` of the system's, such as of a disk that is
             gone for a moment, it is called again. None decodes image files.
+        validation: Images that choices are made on; None without such a part.
 
     Example:
         >>> import numpy as np
@@ -131,6 +132,7 @@ class RecordSet:
     test: Any
     class_names: tuple[str, ...] = ()
     decode: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    validation: Any = None
 
     @property
     def num_classes(self) -> int:

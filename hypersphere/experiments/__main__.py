@@ -36,6 +36,21 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; --help explains.\n")
 
 
+def _seeds_of(text: str) -> range:
+    """The seeds that `3` or `20-22` means."""
+    first, dash, last = text.partition("-")
+    try:
+        numbers = range(int(first), int(last) + 1) if dash else range(int(first))
+    except ValueError:
+        numbers = range(0)
+    if not numbers:
+        raise ValueError(
+            "--seeds needs how many, such as 3, or FIRST-LAST, such as 20-22, got "
+            f"{text!r}."
+        )
+    return numbers
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m hypersphere.experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -46,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     running.add_argument("configs", nargs="+", metavar="CONFIG[:NAME=VALUE,...]")
-    running.add_argument("--seeds", type=int, default=1, help="how many, from 0")
+    running.add_argument("--seeds", default="1", help="how many, from 0, or FIRST-LAST")
     running.add_argument("--out", default="results", help="for records and tables")
     running.add_argument("--workdir", default="runs", help="for the runs' own folders")
     running.add_argument("--list", action="store_true", help="only say which")
@@ -85,10 +100,8 @@ def _run(options: argparse.Namespace) -> int:
     from hypersphere.training import StoppedError, use_compilation_cache
 
     logging.set_verbosity(logging.WARNING)
-    if options.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {options.seeds}.")
+    seeds = _seeds_of(options.seeds)
     try:
-        seeds = range(options.seeds)
         jobs = [
             job
             for config in options.configs

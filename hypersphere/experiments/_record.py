@@ -42,16 +42,16 @@ class Record:
     diverged: str
     curves: Mapping[str, Curve]
 
-    def accuracy(self, statistics: str = "running") -> float:
-        """The last evaluation on the most test images; NaN if diverged or missing."""
-        split = _test_split(self.curves, statistics, most_points=False)
+    def accuracy(self, statistics: str = "running", part: str = "test") -> float:
+        """The last evaluation on the most images; NaN if diverged or missing."""
+        split = _split(self.curves, part, statistics, most_points=False)
         if self.diverged or split is None:
             return math.nan
         return float(_columns(self.curves[split])[1][-1])
 
     def curve(self, statistics: str = "running") -> tuple[np.ndarray, np.ndarray]:
         """Steps and test accuracies of the split with the most evaluations."""
-        split = _test_split(self.curves, statistics, most_points=True)
+        split = _split(self.curves, "test", statistics, most_points=True)
         if split is None:
             return np.zeros(0, int), np.zeros(0)
         return _columns(self.curves[split])
@@ -150,15 +150,15 @@ def _columns(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
     return np.array(curve["step"], int), np.array(curve["accuracy"], float)
 
 
-def _test_split(
-    curves: Mapping[str, Curve], statistics: str, *, most_points: bool
+def _split(
+    curves: Mapping[str, Curve], part: str, statistics: str, *, most_points: bool
 ) -> str | None:
-    """The split of test images with these statistics: most points, or most images."""
+    """The split of a part with these statistics: most points, or most images."""
     tag = "" if statistics == "running" else f"@{statistics}"
     found = {
         split: int(match[1] or 10**9)  # without a number, all images
         for split in curves
-        if (match := re.fullmatch(rf"test{tag}(?: of (\d+))?", split))
+        if (match := re.fullmatch(rf"{part}{tag}(?: of (\d+))?", split))
     }
     if not found:
         return None

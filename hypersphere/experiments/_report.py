@@ -23,6 +23,7 @@ _COLUMNS = {
     "running": "test, running averages",
     "debiased": "test, debiased averages",
     "batch": "test, batch statistics",
+    "recalibrated": "test, recalibrated statistics",
 }
 
 

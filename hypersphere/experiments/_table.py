@@ -11,7 +11,7 @@ import numpy as np
 
 from hypersphere.experiments._record import Record
 
-STATISTICS = ("running", "debiased", "batch")
+STATISTICS = ("running", "debiased", "batch", "recalibrated")
 
 REACH = {"paper": (0.8, 0.85, 0.9), "small": (0.4, 0.5, 0.55)}
 """Test accuracies to which the steps are counted, by scale."""
@@ -47,9 +47,9 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
 
     Returns:
         Rows of the same columns: the parameters but the scale; `n` runs, of which
-        `diverged`; for each statistics of batch normalization that was evaluated the
-        mean and the sample deviation of the last test accuracies, in [0, 1], of runs
-        that did not diverge (NaN without any, or for the deviation of one); the
+        `diverged`; for each part, and each statistics of batch normalization, that was
+        evaluated the mean and the sample deviation of the last accuracies, in [0, 1],
+        of runs that did not diverge (NaN without any, or for the deviation of one); the
         accuracy on training batches in training mode at the end; the median number of
         steps to fixed test accuracies, infinite where most runs did not get there;
         parameters; examples per second.
@@ -62,8 +62,11 @@ def _row(group: Sequence[Record], used: Sequence[str]) -> Row:
     choices = dict(group[0].choices)
     row: Row = {name: value for name, value in choices.items() if name != "scale"}
     row |= {"n": len(group), "diverged": sum(bool(r.diverged) for r in group)}
-    for name in used:
-        row |= _spread(f"test_{name}", [r.accuracy(name) for r in group])
+    for part in ("validation", "test"):
+        for name in used:
+            found = [r.accuracy(name, part) for r in group]
+            if part == "test" or any(map(math.isfinite, found)):
+                row |= _spread(f"{part}_{name}", found)
     row |= _spread("train", [_last(r) for r in group])
     for accuracy in REACH.get(choices.get("scale", "paper"), ()):
         for name in used:
@@ -139,8 +142,9 @@ def to_markdown(rows: Sequence[Row], choices: Sequence[str]) -> str:
 def _title(column: str) -> str:
     if column == "train_mean":
         return "train %"
-    if column.startswith("test_"):
-        return f"test %, {column.removeprefix('test_').removesuffix('_mean')}"
+    if column.startswith(("test_", "validation_")):
+        part, _, statistics = column.removesuffix("_mean").partition("_")
+        return f"{part} %, {statistics}"
     accuracy, _, statistics = column.removeprefix("steps_to_").partition("_")
     return f"steps to {100 * float(accuracy):g} %, {statistics}"
 

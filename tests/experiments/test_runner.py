@@ -67,7 +67,8 @@ def test_a_config_without_parameters_is_one_run(tmp_path):
         ("", "--config.stpes=2", "Did you mean `config.steps`"),
         ("", "--config.steps=2 epocs", "Did you mean 'epochs'"),
         ("", "--config.seed=7", "seeds are those of `--seeds`"),
-        ("", "--seeds=0", "--seeds must be at least 1, got 0"),
+        ("", "--seeds=0", "--seeds needs how many, such as 3"),
+        ("", "--seeds=3-2", "FIRST-LAST, such as 20-22, got '3-2'"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(
@@ -99,6 +100,9 @@ def test_a_mistake_inside_a_config_is_told_with_its_file(tmp_path):
 def test_list_says_which_runs_there_would_be(file, capsys):
     assert main(["run", f"{file}:scale=small,rate=0.1", "--list", "--seeds=2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+    assert main(["run", f"{file}:scale=small,rate=0.1", "--list", "--seeds=7-8"]) == 0
+    seeds = {line[-5:] for line in capsys.readouterr().out.splitlines()}
+    assert seeds == {"seed7", "seed8"}
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,15 @@
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
 
 from hypersphere import training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.machine._stop import StopSign
 from hypersphere.training.run import _judge, _loop
+from hypersphere.training.run._progress import Progress
 from hypersphere.training.settings._check import check
 from tests.data import test_folder
 from tests.helpers import respond
@@ -88,12 +91,40 @@ def test_a_set_smaller_than_a_batch_can_be_evaluated_on():
     assert sum(float(np.sum(batch.weights)) for batch in split) == split.size > 0
 
 
+def test_validation_images_say_which_state_is_the_best(monkeypatch):
+    config = config_of({"data.validation_fraction": 0.25}, patience=1)
+    setup = set_up(config)
+    accuracies = {12: 0.25, setup.feed.images.test: 0.75}
+    assert (setup.feed.images.train, setup.feed.images.validation) == (36, 12)
+
+    def evaluate(self, state, split, *_):
+        return {"loss": 1.0, "accuracy": accuracies[split.size]}
+
+    monkeypatch.setattr(_judge.Judge, "evaluate", evaluate)
+    judge = _judge.Judge(setup.evaluators, setup.program, StopSign(), patience=1)
+    progress, told = Progress(0.0), []
+    tell = lambda name, values: told.append(name)  # noqa: E731
+    for step in (3, 6):
+        accuracies[12] /= step
+        state = fresh(setup)
+        judge.evaluate_due({"on test", "on validation"}, state, step, progress, tell)
+    assert told == ["test", "validation"] * 2
+    assert (progress.best, progress.since_best) == (0.25 / 3, 1)
+    assert "The validation accuracy has not risen" in judge.out_of_patience(progress)
+
+
+def test_validation_images_that_are_not_there_are_missed():
+    config = config_of(evaluators=("validation@batch every 3",))
+    with pytest.raises(ValueError, match=r"Hold some back: `config\.data\.valid"):
+        set_up(config)
+
+
 def scripted(monkeypatch, accuracies):
     """Runs whose evaluations have these accuracies, one after the other."""
     script = iter(accuracies)
 
-    def evaluate(self, state, split, *, averaged=True, **_):
-        return {"loss": 1.0, "accuracy": next(script) if averaged else 1.0}
+    def evaluate(self, state, split, *_):
+        return {"loss": 1.0, "accuracy": next(script) if state.average else 1.0}
 
     monkeypatch.setattr(_judge.Judge, "evaluate", evaluate)
     monkeypatch.setattr(_loop, "finish", lambda c, f, run, *_: {"steps": run.step})
@@ -198,6 +229,40 @@ def test_batch_statistics_are_those_of_the_images_at_hand(in_three_ways):
     assert again == pytest.approx(expected, rel=1e-4)  # running averages play no part
 
 
+def test_recalibrated_statistics_are_those_of_training_images(in_three_ways):
+    setup, state, judge = in_three_ways
+    assert setup.feed.images.train == 48
+    names = ("train@recalibrated of 48", "train@batch of 48")
+    config = setup.config
+    config = config_of(
+        {"evaluators": tuple(f"{name} every 3" for name in names)}
+        | {"model.averages": "zero", "optim.ema": 0.5}
+    )
+    ways = []
+    for size in (48, 24):
+        config.eval_batch_size = size
+        ways.append(set_up(config))
+    other = jax.tree.map(lambda leaf: leaf + 1, state.stats)
+    averaged = {"params": state.params, "stats": other}
+    state = state._replace(stats=other, average=averaged)
+    statistics = []
+    for one in ways:
+        split = one.evaluators[names[0]].calibration
+        found = [one.program.moments(state, b.pool, b.order) for b in split]
+        mean = jax.tree.map(lambda *x: sum(x) / len(x), *found)
+        statistics.append(one.program.recalibrated(state, mean))
+    whole, (batch,) = ways[0], ways[0].evaluators[names[1]].split
+    judged = lambda state, how: whole.program.judge(state, *batch, statistics=how)  # noqa: E731
+    # The statistics of all of them at once are those of this batch.
+    expected = judged(state, "batch")
+    found = judged(statistics[0], "running")
+    assert found["loss"] == pytest.approx(float(expected["loss"]), rel=1e-4)
+    assert abs(found["loss"] - judged(state, "running")["loss"]) > 1e-2
+    # In parts, mean and variance of what the first one gets are those of the whole.
+    first = [s.stats["stages"][0][0]["norm"] for s in statistics]
+    chex.assert_trees_all_close(*first, rtol=1e-5)
+
+
 def test_a_batch_has_of_a_whole_sorted_set():
     config = config_of(evaluators=("train@batch of 40 every 3",), eval_batch_size=10)
     setup = set_up(config)
@@ -257,6 +322,10 @@ def test_wrong_statistics_name_the_nearest():
     [
         ({"evaluators": ("test every 2",)}, "what `config.eval_every` is for"),
         ({"evaluators": ("test@debiased every 2",)}, "averages that start at zero"),
+        (
+            {"evaluators": ("test@recalibrated every 2",), "model.batch_norm": False},
+            "Leave `@recalibrated` out",
+        ),
         ({"evaluators": ("test@x every 2",)}, "knows the statistics running"),
         ({"evaluators": ("test of 0 every 2",)}, "at least one image"),
         (

@@ -144,6 +144,7 @@ def test_the_facts_are_those_of_the_folder(stream):
         "num_classes": 3,
         "train": 18,
         "test": 9,
+        "validation": 0,
         "dtype": "uint8",
         "class_names": ["cat", "dog", "owl"],
     }

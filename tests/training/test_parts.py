@@ -90,7 +90,7 @@ def test_what_is_told_is_what_the_parts_give_and_no_accuracy(finished):
     assert [line["trains"] for line in test] == [0, 0]
     # Without an accuracy the loss says which checkpoint is the best.
     assert Checkpoints(folder, read_only=True).best_step() == 6
-    assert set(run.last_test) == {"loss", "dropped", "trains", "norm"}
+    assert set(run.last["test"]) == {"loss", "dropped", "trains", "norm"}
 
 
 def test_a_loss_that_is_not_finite_is_never_the_best():

@@ -28,8 +28,9 @@ class Images(NamedTuple):
         dtype: `uint8`, of images that models get normalized, or that of other
             examples, which they get as they are.
         class_names: Name of each class, by label; empty where it is not known.
-        contents: What tells `train` and `test` from other images, as `data.contents`
-            has it; None where it is not known.
+        contents: What tells the parts from other images, as `data.contents` has it;
+            None where it is not known.
+        validation: Examples to choose on; 0 without such a part.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Images(NamedTuple):
     dtype: str = "uint8"
     class_names: tuple[str, ...] = ()
     contents: Mapping[str, str] | None = None
+    validation: int = 0
 
     @classmethod
     def of(cls, facts: dict[str, Any]) -> "Images":
@@ -94,7 +96,7 @@ def _other_kind(then: Images, now: Images) -> list[str]:
 
 def _other_images(then: Images, now: Images) -> list[str]:
     found = []
-    for part in ("train", "test"):
+    for part in ("train", "test", "validation"):
         old, new = (getattr(each, part) for each in (then, now))
         if old != new:
             found.append(f"there were {old:,} images to {part} and are {new:,}")

@@ -37,6 +37,10 @@ class Program:
             been traced.
         judge: (state, pool, order of shape (batch,), weights, *, statistics) ->
             weighted sums.
+        moments: (state, pool, order) -> mean and mean square of what each batch
+            normalization gets.
+        recalibrated: (state, means of such moments) -> a state to be judged that has
+            them in place of running averages.
         features: (state, pool, order) -> what the head sees, on every device.
         everywhere: any arrays -> the same, whole on every device.
     """
@@ -62,6 +66,8 @@ class Program:
         self.judge = jax.jit(
             self._judge, static_argnames="statistics", out_shardings=whole
         )
+        self.moments = jax.jit(self._moments, out_shardings=whole)
+        self.recalibrated = jax.jit(task.recalibrated)
         self.features = jax.jit(self._features, out_shardings=whole)
         self.everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
 
@@ -109,6 +115,11 @@ class Program:
     ) -> Metrics:
         images, labels = self._batch(pool, order)
         return self.task.judge(state, images, labels, weights, statistics=statistics)
+
+    def _moments(
+        self, state: TrainState, pool: Pool, order: jax.Array | None
+    ) -> list[jax.Array]:
+        return self.task.moments(state, self._batch(pool, order)[0])
 
     def _features(
         self, state: TrainState, pool: Pool, order: jax.Array | None

@@ -69,6 +69,7 @@ class Task:
 
     Attributes:
         has_features: Whether the model has what `features` gives.
+        has_batch_norm: Whether it has an `nnx.BatchNorm`.
 
     Raises:
         ValueError: If the model has a part with the name that the loss goes by.
@@ -78,6 +79,7 @@ class Task:
         self._parts, self.config, self.mesh = parts, config, mesh
         abstract = nnx.eval_shape(parts.make_model)
         self.has_features = has_features(abstract)
+        self.has_batch_norm = bool(_batch_norms(abstract))
         self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
         self._streams = nnx.to_pure_dict(streams)
         self._still = still_layers(abstract, config.optim.still())
@@ -188,6 +190,28 @@ class Task:
         found |= self._parts.evaluate(outputs, labels)
         sums = {name: jnp.sum(weights * value) for name, value in found.items()}
         return sums | {"examples": jnp.sum(weights)}
+
+    def moments(self, state: TrainState, images: jax.Array) -> list[jax.Array]:
+        """Mean and mean square of what each batch normalization gets from a batch.
+
+        What is judged is asked, with the statistics of the batch as in training.
+        """
+        model = self._used_model(state)
+        layers = _batch_norms(model)
+        for layer in layers:
+            layer.use_running_average, layer.momentum = False, 0.0
+        call_model(model, self._normalized(images))
+        pairs = [(layer.mean[...], layer.var[...]) for layer in layers]
+        return [jnp.stack([mean, var + mean**2]) for mean, var in pairs]
+
+    def recalibrated(self, state: TrainState, moments: list[jax.Array]) -> TrainState:
+        """The state with these means over batches in place of running averages."""
+        params, stats = judged(state)
+        model = self._merge(params, stats)
+        for layer, (mean, square) in zip(_batch_norms(model), moments, strict=True):
+            layer.mean[...], layer.var[...] = mean, jnp.maximum(square - mean**2, 0)
+        stats = stats | nnx.to_pure_dict(nnx.state(model, KEPT))
+        return state._replace(params=params, stats=stats, average=())
 
     def features(self, state: TrainState, images: jax.Array) -> jax.Array:
         """What the head sees of a batch."""
@@ -341,6 +365,10 @@ def _streams(template: Any, key: jax.Array) -> Any:
 
     leaves, structure = jax.tree.flatten(template)
     return structure.unflatten(begun(i, leaf) for i, leaf in enumerate(leaves))
+
+
+def _batch_norms(model: nnx.Module) -> list[Any]:
+    return [m for _, m in nnx.iter_modules(model) if isinstance(m, nnx.BatchNorm)]
 
 
 def _debias(model: nnx.Module, updates: jax.Array) -> None:

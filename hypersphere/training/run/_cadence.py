@@ -18,11 +18,14 @@ class Evaluator:
         split: The images.
         every: Steps between evaluations.
         statistics: Which of `STATISTICS` batch normalization uses.
+        calibration: Images that its `recalibrated` statistics are taken over, else
+            None.
     """
 
     split: Split
     every: int
     statistics: str = "running"
+    calibration: Split | None = None
 
 
 def due_at(

@@ -67,7 +67,7 @@ class Feed(Protocol):
     def split(
         self, name: str, most: int | None = None, *, mixed: bool = False
     ) -> Split:
-        """The images of `test` or `train` as they are, or some, evenly spaced.
+        """The images of a part as they are, or some, evenly spaced.
 
         If `mixed`, every batch has of all the set, and is full.
         """
@@ -97,7 +97,8 @@ def make_feed(
             say(told)
         return _feed_of(opened, config, mesh, say)
     if dataset is None:
-        feed = _feed_of(_read(config, config.data.source), config, mesh, say)
+        opened = _held_back(_read(config, config.data.source), config)
+        feed = _feed_of(opened, config, mesh, say)
     else:
         feed = _opened(dataset, config, mesh, say)
     data.check_batch_size(config.batch_size, feed.images.train)
@@ -124,6 +125,14 @@ def _read(config: TrainConfig, source: str) -> data.Dataset | data.RecordSet:
     )
 
 
+def _held_back(found: Any, config: TrainConfig) -> Any:
+    """The set with the validation part that the config asks for."""
+    fraction = config.data.validation_fraction
+    if not fraction:
+        return found
+    return data.with_validation(found, fraction, seed=config.seed)
+
+
 def _feed_of(
     found: data.Dataset | data.RecordSet, config: TrainConfig, mesh: Mesh, say: Say
 ) -> Feed:
@@ -134,6 +143,8 @@ def _feed_of(
 
 def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed:
     found = dataset(config) if callable(dataset) else dataset
+    if isinstance(found, data.RecordSet | data.Dataset):
+        found = _held_back(found, config)
     if isinstance(found, data.RecordSet):
         if not config.data.stream or not (found.decode or config.data.image_size):
             raise ValueError(
@@ -198,6 +209,7 @@ class Resident:
             dataset.num_classes,
             train=self._size,
             test=len(dataset.test.images),
+            validation=len(dataset.validation.images) if dataset.validation else 0,
             dtype=dataset.train.images.dtype.name,
             class_names=dataset.class_names,
             contents=data.contents(dataset),
@@ -222,7 +234,7 @@ class Resident:
         """The images of a part as they are, or some of them, evenly spaced."""
         total = getattr(self.images, name)
         size = min(most or total, total)
-        batch_size = _eval_size(self, size)
+        batch_size = eval_size(self, size)
         check_mixed(name, size, batch_size, mixed=mixed)
         return _ResidentSplit(self._pool(name), total, size, batch_size, mixed)
 
@@ -262,7 +274,7 @@ class Streamed:
         self._stream: Any = None
         self._ahead: collections.deque[Pool] = collections.deque()
         self._next = -1
-        self._bad: dict[str, set[int]] = {"train": set(), "test": set()}
+        self._bad: dict[str, set[int]] = collections.defaultdict(set)
         self.class_names = records.class_names
         size = config.data.image_size
         example = np.zeros((size, size, 3), np.uint8), np.int32(0)
@@ -279,6 +291,7 @@ class Streamed:
             records.num_classes,
             train=len(records.train),
             test=len(records.test),
+            validation=0 if records.validation is None else len(records.validation),
             dtype=image.dtype.name,
             class_names=records.class_names,
             contents=data.contents(records),
@@ -304,12 +317,12 @@ class Streamed:
         """The images of a part as they are, or some of them, evenly spaced."""
         total = getattr(self.images, name)
         size = min(most or total, total)
-        check_mixed(name, size, _eval_size(self, size), mixed=mixed)
+        check_mixed(name, size, eval_size(self, size), mixed=mixed)
         return _StreamedSplit(self, name, size, mixed)
 
     def judged(self, name: str, size: int, *, mixed: bool) -> Iterator[Judged]:
         """The batches of an evaluation."""
-        batch_size = _eval_size(self, size)
+        batch_size = eval_size(self, size)
         records = getattr(self._records, name)
         some = Spaced(records, size, batch_size if mixed else 0)
         stream = data.eval_stream(
@@ -400,7 +413,7 @@ class _StreamedSplit(NamedTuple):
         return self.feed.judged(self.name, self.size, mixed=self.is_mixed)
 
 
-def _eval_size(feed: Any, size: int) -> int:
+def eval_size(feed: Any, size: int) -> int:
     """Images per batch of an evaluation, as many on every device."""
     devices = _mesh.batch_devices(feed._mesh)
     wanted = min(feed._config.eval_batch_size, size)

@@ -35,12 +35,19 @@ def finish(
     config: TrainConfig, folder: Path, run: Run, feed: Feed, program: Program
 ) -> Result:
     """Writes the arrays, pictures and result of a trained model."""
-    test = run.last_test or run.evaluate(feed.split("test"))
+    parts = ["test"] + ["validation"] * bool(feed.images.validation)
+    values = {
+        part: run.last.get(part) or run.evaluate(feed.split(part)) for part in parts
+    }
     state = run.state
     whole = program.everywhere(state._replace(optimizer=()))
     model = program.task.model(whole)
     result = {
-        **{f"test_{name}": finite(value) for name, value in test.items()},
+        **{
+            f"{part}_{name}": finite(value)
+            for part, found in values.items()
+            for name, value in found.items()
+        },
         "steps": run.step,
         **run.timing(),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),

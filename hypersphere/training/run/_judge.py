@@ -1,6 +1,5 @@
 """The evaluations of a run."""
 
-import functools
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -24,6 +23,10 @@ class Judge:
         program: The compiled functions.
         sign: What tells that a signal asked to stop.
         patience: As `config.patience`.
+
+    Attributes:
+        chooses: The name of the evaluation that says which state is the best.
+        last: The values of the last evaluations, by their names.
     """
 
     def __init__(
@@ -36,29 +39,23 @@ class Judge:
     ):
         self._evaluators, self._program, self._sign = evaluators, program, sign
         self._patience = patience
-        self.last_test: dict[str, float] = {}
+        self.chooses = "validation" if "validation" in evaluators else "test"
+        self.last: dict[str, dict[str, float]] = {}
 
     def evaluate(
-        self,
-        state: TrainState,
-        split: Split,
-        *,
-        statistics: str = "running",
-        averaged: bool = True,
+        self, state: TrainState, split: Split, statistics: str = "running"
     ) -> dict[str, float]:
         """Means over images, every one counted once.
 
         Args:
-            state: What is judged.
+            state: What is judged: its averaged weights, if there are any.
             split: The images.
-            statistics: As `Evaluation.statistics`.
-            averaged: Whether to judge the averaged weights, if there are any.
+            statistics: Of `Evaluation.statistics`, one that needs no other images.
 
         Returns:
             `loss` in nats, `accuracy` in [0, 1] where there are scores of classes, and
             what else the run evaluates; nothing if asked to stop.
         """
-        state = state if averaged else state._replace(average=())
         sums: list[Any] = []
         for batch in split:
             sums.append(self._program.judge(state, *batch, statistics=statistics))
@@ -95,20 +92,32 @@ class Judge:
             is_done = progress.evaluated.get(name) == step
             if f"on {name}" not in due or is_done:
                 continue
-            judge = functools.partial(
-                self.evaluate, state, evaluator.split, statistics=evaluator.statistics
-            )
-            found = {name: judge()}
+            found = {name: self._evaluated(evaluator, state)}
             if state.average:
-                found[f"{name}_raw"] = judge(averaged=False)
+                raw = state._replace(average=())
+                found[f"{name}_raw"] = self._evaluated(evaluator, raw)
             if not all(found.values()):
                 return False
             for split, values in found.items():
                 tell(split, values)
             progress.evaluated[name] = step
-            if name == "test":
-                self._note_test(found[name], progress)
+            self.last[name] = found[name]
+            if name == self.chooses:
+                self._note(found[name], progress)
         return True
+
+    def _evaluated(self, evaluator: Evaluator, state: TrainState) -> dict[str, float]:
+        """The values of an evaluation; nothing if asked to stop."""
+        if evaluator.calibration is None:
+            return self.evaluate(state, evaluator.split, evaluator.statistics)
+        moments: list[Any] = []
+        for batch in evaluator.calibration:
+            moments.append(self._program.moments(state, batch.pool, batch.order))
+            jax.block_until_ready(moments[-min(_AHEAD, len(moments))])
+            if self._sign.is_up():
+                return {}
+        mean = jax.tree.map(lambda *x: sum(x) / len(x), *moments)
+        return self.evaluate(self._program.recalibrated(state, mean), evaluator.split)
 
     def out_of_patience(self, progress: Progress) -> str:
         """Why training ends here; empty if it does not."""
@@ -117,15 +126,15 @@ class Judge:
         best = progress.best or 0.0
         did = (
             f"accuracy has not risen above {best:.4f}"
-            if "accuracy" in self.last_test
+            if "accuracy" in self.last.get(self.chooses, {})
             else f"loss has not fallen below {-best:.4f}"
         )
         return (
-            f"The test {did} for {progress.since_best} evaluations: training ends here."
+            f"The {self.chooses} {did} for {progress.since_best} evaluations: training "
+            "ends here."
         )
 
-    def _note_test(self, values: dict[str, float], progress: Progress) -> None:
-        self.last_test = values
+    def _note(self, values: dict[str, float], progress: Progress) -> None:
         progress.since_best += 1
         if progress.best is None or score(values) > progress.best:
             progress.best, progress.since_best = score(values), 0

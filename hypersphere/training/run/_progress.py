@@ -17,7 +17,8 @@ class Progress:
         busy: Seconds that they took.
         losses: The latest losses, for the guard.
         rewinds: How often a spike led back.
-        best: The highest score of an evaluation on the test images; None before one.
+        best: The highest score on the images that say which state is the best; None
+            before one.
         since_best: Evaluations since then.
         evaluated: The step of the last evaluation of each kind.
         logged: The last step whose training metrics are in the log.

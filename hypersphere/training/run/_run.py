@@ -91,9 +91,9 @@ class Run:
         return self._stepper.step
 
     @property
-    def last_test(self) -> dict[str, float]:
-        """The values of the last evaluation on the test images; none before one."""
-        return self._judge.last_test
+    def last(self) -> dict[str, dict[str, float]]:
+        """The values of the last evaluations, by their names; none before one."""
+        return self._judge.last
 
     def advance(self) -> None:
         """Trains to the end, logging, evaluating and saving on the way.
@@ -261,14 +261,15 @@ class Run:
 
     def _evaluate_due(self) -> bool:
         """Evaluates what is due at this step and not done yet; False if cut short."""
-        step, judged = self.step, self._progress.evaluated.get("test")
+        chooses = self._judge.chooses
+        step, judged = self.step, self._progress.evaluated.get(chooses)
 
         def tell(split: str, values: dict[str, float]) -> None:
             self._reporter.evaluated(step, self._seconds(), split, values)
 
         due = due_at(self._config, self._evaluators, step)
         is_whole = self._judge.evaluate_due(due, self.state, step, self._progress, tell)
-        if self._progress.evaluated.get("test") != judged:
+        if self._progress.evaluated.get(chooses) != judged:
             if why := self._judge.out_of_patience(self._progress):
                 self._say(why)
         return is_whole
@@ -297,8 +298,10 @@ class Run:
 
     def _score(self) -> float | None:
         """What is highest at the best state; None if this one was not judged."""
-        is_judged = self._progress.evaluated.get("test") == self.step
-        return score(self.last_test) if is_judged and self.last_test else None
+        chooses = self._judge.chooses
+        is_judged = self._progress.evaluated.get(chooses) == self.step
+        values = self.last.get(chooses)
+        return score(values) if is_judged and values else None
 
     def _rewind(self, spike: SpikeError) -> None:
         """Goes back to the newest checkpoint, and past the batches up to the spike."""

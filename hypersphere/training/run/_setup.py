@@ -25,10 +25,18 @@ from hypersphere.training.compute._step import Task
 from hypersphere.training.machine import _mesh
 from hypersphere.training.machine._distributed import refuse_different
 from hypersphere.training.run._cadence import Evaluator
-from hypersphere.training.run._feed import Feed, OwnData, Say, make_feed
+from hypersphere.training.run._feed import (
+    Feed,
+    OwnData,
+    Say,
+    Split,
+    eval_size,
+    make_feed,
+)
 from hypersphere.training.settings._check import check, check_cadences
 from hypersphere.training.settings._config import TrainConfig
 from hypersphere.training.settings._durations import resolve
+from hypersphere.training.settings._evaluation import PARTS, Evaluation
 from hypersphere.training.settings._text import flat, from_json, to_json
 
 
@@ -70,6 +78,7 @@ def prepare(
     evaluators = _make_evaluators(config, mesh, feed, say)
     own = made(parts, config, feed.images)
     program = make_program(config, mesh, feed.images, own, feed.labels)
+    _check_calibrated(evaluators, program)
     given = (*own.given, *(["dataset"] if dataset is not None else []))
     if given:
         say(f"Not as the config says, but its own: {', '.join(given)}.")
@@ -80,6 +89,8 @@ def prepare(
         )
     return Setup(config, feed, evaluators, program, told(parts, given))
 
+
+_CALIBRATED = 10_000  # images that means of batch normalization are taken over
 
 # Where the files are and how they are read may be another thing on each host.
 _OF_EACH_HOST = {"data.data_dir", "data.threads", "data.workers", "data.max_bad"}
@@ -129,22 +140,54 @@ def make_program(
 def _make_evaluators(
     config: TrainConfig, mesh: Mesh, feed: Feed, say: Say
 ) -> dict[str, Evaluator]:
-    evaluators = {"test": Evaluator(feed.split("test"), config.eval_every)}
+    usual = ["test"] + ["validation"] * bool(feed.images.validation)
+    every = config.eval_every
+    evaluators = {name: Evaluator(feed.split(name), every) for name in usual}
     for entry in config.evaluators:
         mixed = entry.statistics == "batch"
-        if entry.source == "train":
-            most = entry.most or feed.images.test
-            split = feed.split("train", most=most, mixed=mixed)
-        elif entry.source == "test":
-            split = feed.split("test", most=entry.most or None, mixed=mixed)
+        if entry.source in PARTS:
+            if entry.source == "validation":
+                _check_validation(entry, feed.images)
+            most = entry.most or (feed.images.test if entry.source == "train" else None)
+            split = feed.split(entry.source, most=most, mixed=mixed)
         else:
             other = make_feed(
                 config, mesh, say, entry.source, class_names=feed.class_names
             )
             _check_same_kind(entry.source, other.images, feed.images)
             split = other.split("test", most=entry.most or None, mixed=mixed)
-        evaluators[entry.name] = Evaluator(split, int(entry.every), entry.statistics)
+        calibration = None
+        if entry.statistics == "recalibrated":
+            calibration = _calibration(config, feed)
+        evaluators[entry.name] = Evaluator(
+            split, int(entry.every), entry.statistics, calibration
+        )
     return evaluators
+
+
+def _calibration(config: TrainConfig, feed: Feed) -> Split:
+    """Training images in full batches, each of which has of all the set."""
+    most = min(_CALIBRATED, feed.images.train)
+    batch_size = eval_size(feed, most)
+    return feed.split("train", most=most // batch_size * batch_size, mixed=True)
+
+
+def _check_calibrated(evaluators: dict[str, Evaluator], program: Program) -> None:
+    """Raises where statistics are asked for that the model does not have."""
+    found = [name for name, each in evaluators.items() if each.calibration]
+    if found and not program.task.has_batch_norm:
+        raise ValueError(
+            f"`config.evaluators` has '{found[0]}', which needs batch normalization "
+            "(`nnx.BatchNorm`), and the model has none. Leave `@recalibrated` out."
+        )
+
+
+def _check_validation(entry: Evaluation, images: Images) -> None:
+    if not images.validation:
+        raise ValueError(
+            f"`config.evaluators` has '{entry}', and there are no validation images. "
+            "Hold some back: `config.data.validation_fraction=0.1`."
+        )
 
 
 def _check_same_kind(name: str, there: Images, here: Images) -> None:

@@ -74,15 +74,16 @@ def _check_evaluator(
 ) -> None:
     """Raises if an entry asks for what the run does not have."""
     model = config.model
-    if entry.name == "test":
+    if entry.name in ("test", "validation"):
         raise ValueError(
             f"`config.evaluators` needs further evaluations, got '{entry}', which is "
             "what `config.eval_every` is for."
         )
-    if entry.statistics == "batch" and not model.batch_norm and not own_model:
+    needs_batch_norm = entry.statistics in ("batch", "recalibrated")
+    if needs_batch_norm and not model.batch_norm and not own_model:
         raise ValueError(
             f"`config.evaluators` has '{entry}', which needs batch normalization, and "
-            "`config.model.batch_norm=False`. Leave `@batch` out."
+            f"`config.model.batch_norm=False`. Leave `@{entry.statistics}` out."
         )
     is_zero = model.batch_norm and model.averages == "zero"
     if entry.statistics == "debiased" and (

@@ -23,6 +23,9 @@ class DataConfig:
         data_dir: Where TensorFlow Datasets keeps its sets; empty for its own default.
         image_size: Pixels that images are resized to, square; 0 leaves them.
         test_fraction: Share of a folder without its own test part, in (0, 1).
+        validation_fraction: Share of the training images, in [0, 1), drawn by the seed,
+            that are not trained on: they say which checkpoint is the best, and when
+            `patience` ends. 0 for none: then the test images do.
         empty_classes: Whether a folder may have classes without an image in a part.
         stream: Whether images are decoded while training, each by a random crop of
             its own, as `tfds:`, `folder:` and `tar:` allow; else the whole set lies on
@@ -52,6 +55,7 @@ class DataConfig:
     data_dir: str = ""
     image_size: int = number(0, 0)
     test_fraction: float = number(0.2, 0, 1, "()")
+    validation_fraction: float = number(0.0, 0, 1, "[)")
     empty_classes: bool = False
     stream: bool = False
     min_crop: float = number(0.08, 0, 1, "(]")
@@ -237,18 +241,20 @@ class TrainConfig(Section):
         steps: How long to train; any duration but a percentage.
         batch_size: Images per step.
         eval_batch_size: Images per step of an evaluation; no effect on its result,
-            but on that of `@batch`.
+            but on those of `@batch` and `@recalibrated`.
         accumulate: Parts of a batch that are computed one after the other, to save
             memory. Batch normalization sees the parts.
         seed: Of everything that is drawn, at least 0.
         log_every: Duration between lines of the training log.
-        eval_every: Duration between evaluations on the test images.
+        eval_every: Duration between evaluations on the test images, and on the
+            validation images if there are any.
         evaluators: Further evaluations, each an `Evaluation`, or its text: `train every
             5 epochs`, `test@batch of 1000 every 10%`.
         checkpoint_every: Duration between checkpoints.
         keep: Checkpoints that are kept, the newest ones.
-        keep_best: Checkpoints that are kept besides, those of the best test accuracy,
-            or of the lowest test loss where there is no accuracy.
+        keep_best: Checkpoints that are kept besides, those of the best accuracy on the
+            validation images, if there are any, else on the test images; or of the
+            lowest loss where there is no accuracy.
         patience: Evaluations without a better one after which training ends; 0 for
             never.
         init_from: Folder of a run to start from; empty for fresh parameters.

@@ -11,12 +11,16 @@ from hypersphere.training.settings._durations import Duration
 # A tuple of them; Any to type checkers, because configs may have texts instead.
 Evaluations = Annotated[Any, "evaluations, or their texts"]
 
-STATISTICS = ("running", "debiased", "batch")
+STATISTICS = ("running", "debiased", "batch", "recalibrated")
 """What batch normalization divides by in an evaluation.
 
 `running` averages as they are; `debiased`: those that started at zero, divided by how
-full they are; those of the `batch` at hand, as in training.
+full they are; those of the `batch` at hand, as in training; `recalibrated`: means over
+10,000 training images with the weights as they are now, however the averages move.
 """
+
+PARTS = ("train", "test", "validation")
+"""The parts of the set that is trained on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,11 +29,13 @@ class Evaluation:
 
     Args:
         source: `train` (training images as they are, as many as there are test images),
-            `test`, or a data source, of which the test part is taken.
+            `test`, `validation`, or a data source, of which the test part is taken.
         every: Duration between evaluations.
         statistics: What batch normalization uses: `running` averages, those of the
-            `batch` at hand, or `debiased` ones: running averages that started at zero,
-            divided by how full they are.
+            `batch` at hand, `debiased` ones (running averages that started at zero,
+            divided by how full they are), or `recalibrated` ones: means over 10,000
+            training images, evenly spaced and as they are, or over all if there are
+            fewer, in batches of `eval_batch_size`.
         most: How many images, evenly spaced; 0 for all.
 
     Raises:
@@ -100,7 +106,7 @@ class Evaluation:
                 f"'train every 5 epochs', got {entry!r}."
             )
         source, statistics, most = parts.groups()
-        if statistics not in (None, *STATISTICS) and source not in ("train", "test"):
+        if statistics not in (None, *STATISTICS) and source not in PARTS:
             source, statistics = f"{source}@{statistics}", None  # a folder's name
         if most is not None and int(most) == 0:
             raise ValueError(
