@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 def fullness(count: Int[Array, ""], momentum: float) -> Float[Array, ""]:
     """How much of a running average is made of values: 1 - momentum^count."""
     # In float32, 1 - momentum**count would keep three digits of 0.001.
-    return -jnp.expm1(count * math.log(max(momentum, 1e-30)))
+    return -jnp.expm1(count.astype(float) * math.log(max(momentum, 1e-30)))
 
 
 def debiased(

@@ -114,3 +114,17 @@ def check_mask(who: str, mask: tuple[int, ...], kernel: tuple[int, ...]) -> None
             f"`{who}` needs a mask in the shape of its kernel, got `mask.shape={mask}` "
             f"and `kernel.shape={kernel}`."
         )
+
+
+def check_filters(who: str, shape: tuple[int, ...], filters: tuple[int, ...]) -> None:
+    """Raises unless the last axes of cosines are those of the filters, or any for 1."""
+    last = shape[len(shape) - len(filters) :]
+    fits = len(shape) >= len(filters) and all(
+        have == want or want == 1 for have, want in zip(last, filters, strict=True)
+    )
+    if not fits:
+        features = filters[0] if len(filters) == 1 else filters
+        raise ValueError(
+            f"`{who}` needs cosines whose last axes are `features={features}`, got "
+            f"`cos.shape={shape}`."
+        )

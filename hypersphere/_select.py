@@ -36,6 +36,19 @@ def matches(pattern: str, path: Path) -> bool:
     return fnmatch.fnmatchcase(dotted(path), pattern)
 
 
+def matches_below(pattern: str, path: Path) -> bool:
+    """Whether a glob pattern is the dotted path, or that of something it is inside."""
+    ends = range(1, len(path) + 1) if path else [0]
+    return any(matches(pattern, path[:end]) for end in ends)
+
+
+def is_selected_below(where: Where, path: Path, layer: Any) -> bool:
+    """Whether a layer at a path is meant, or something that it is inside."""
+    if where is None or callable(where):
+        return is_selected(where, path, layer)
+    return any(matches_below(pattern, path) for pattern in patterns(where))
+
+
 def is_selected(where: Where, path: Path, layer: Any) -> bool:
     """Whether a layer at a path is meant."""
     if where is None:

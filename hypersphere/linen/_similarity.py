@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -11,9 +11,10 @@ from flax import linen
 from jaxtyping import Array, Float
 
 from hypersphere import ops
-from hypersphere._checks import check_callable, check_features, check_positive
+from hypersphere._checks import check_callable, check_filters, check_positive
 
 Similarity: TypeAlias = Callable[..., Any]
+Features: TypeAlias = int | Sequence[int]
 
 
 class LearnableSigmoid(linen.Module):
@@ -23,7 +24,8 @@ class LearnableSigmoid(linen.Module):
     parameter.
 
     Args:
-        features: How many filters, the length of the last axis of the cosines.
+        features: How many filters, the length of the last axis of the cosines; or the
+            lengths of several last axes, 1 for one that has the same filters all along.
         start: Where `raw` starts, dimensionless; 0.7 gives k = 0.75. The argument
             `init` of `nn.LearnableSigmoid`, a name that is a method of Linen's.
 
@@ -46,21 +48,23 @@ class LearnableSigmoid(linen.Module):
 
     takes_scale = True  # a similarity that is called with dot products and their scale
 
-    features: int
+    features: Features
     _: dataclasses.KW_ONLY
     start: float = 0.7
 
     @linen.compact
     def __call__(
         self,
-        cos: Float[Array, "... features"],
+        cos: Float[Array, "..."],
         scale: Float[Array, "..."] | None = None,
-    ) -> Float[Array, "... features"]:
+    ) -> Float[Array, "..."]:
         """The response to cosines, or to `cos * scale`, in the dtype of `cos`."""
-        check_features("LearnableSigmoid", cos.shape, self.features)
-        raw = self.param("raw", linen.initializers.constant(self.start), self.features)
+        check_filters("LearnableSigmoid", cos.shape, shape_of(self.features))
+        raw = self.param(
+            "raw", linen.initializers.constant(self.start), shape_of(self.features)
+        )
         k = ops.learned_softness(raw)
-        k = jnp.reshape(k, (1,) * (cos.ndim - 1) + (-1,))
+        k = jnp.expand_dims(k, range(cos.ndim - k.ndim))
         return ops.sigmoid(cos, k=k, scale=scale)
 
 
@@ -72,7 +76,8 @@ class SharpenedCosine(linen.Module):
     `linen.max_abs_pool`; its authors' floor under the norm is `eps=1e-3`.
 
     Args:
-        features: How many filters, the length of the last axis of the cosines.
+        features: How many filters, the length of the last axis of the cosines; or the
+            lengths of several last axes, 1 for one that has the same filters all along.
         start: Where the powers start: drawn evenly between these two. The argument
             `init` of `nn.SharpenedCosine`, a name that is a method of Linen's.
         q: Where the damping starts, in the units of the input, positive.
@@ -102,7 +107,7 @@ class SharpenedCosine(linen.Module):
 
     takes_norm = True  # a similarity that is called with the patches' length too
 
-    features: int
+    features: Features
     _: dataclasses.KW_ONLY
     start: tuple[float, float] = (1.0, 3.0)
     q: float = 1e-3
@@ -114,21 +119,28 @@ class SharpenedCosine(linen.Module):
     @linen.compact
     def __call__(
         self,
-        cos: Float[Array, "... features"],
+        cos: Float[Array, "..."],
         norm: Float[Array, "..."] | None = None,
-    ) -> Float[Array, "... features"]:
+    ) -> Float[Array, "..."]:
         """The response to cosines in [-1, 1], in their shape and dtype."""
-        check_features("SharpenedCosine", cos.shape, self.features)
+        check_filters("SharpenedCosine", cos.shape, shape_of(self.features))
         p = ops.learned_power(self.param("raw", self._powers))
         log_q = self.param("log_q", lambda key: jnp.log(jnp.full((), self.q)))
-        p = jnp.reshape(p, (1,) * (cos.ndim - 1) + (-1,))
+        p = jnp.expand_dims(p, range(cos.ndim - p.ndim))
         return ops.sharpened_cosine(cos, p=p, q=jnp.exp(log_q), norm=norm)
 
-    def _powers(self, key: Array) -> Float[Array, " features"]:
+    def _powers(self, key: Array) -> Float[Array, "*features"]:
         """What `raw` starts from."""
         low, high = self.start
-        powers = jax.random.uniform(key, (self.features,), minval=low, maxval=high)
+        powers = jax.random.uniform(
+            key, shape_of(self.features), minval=low, maxval=high
+        )
         return powers - 0.1
+
+
+def shape_of(features: Features) -> tuple[int, ...]:
+    """The shape of one number per filter."""
+    return (features,) if isinstance(features, int) else tuple(features)
 
 
 def check_similarity(who: str, similarity: Similarity) -> None:
@@ -141,7 +153,7 @@ def check_similarity(who: str, similarity: Similarity) -> None:
     )
 
 
-def make_similarity(similarity: Similarity, features: int) -> Similarity:
+def make_similarity(similarity: Similarity, features: Features) -> Similarity:
     """The layer's own similarity: a class (or a partial of one) is instantiated.
 
     Called in a layer's compact method, which makes it the layer's submodule.

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from hypersphere import ops
+from hypersphere import _dtypes, ops
 from hypersphere.losses._centres import (
     PerClass,
     check,
@@ -97,8 +97,7 @@ def adaface(
     check_angle("adaface", margin=margin)
     check_at_least("adaface", 0, concentration=concentration)
     norms = one_column("adaface", feature_norm, cos)
-    norms = norms.astype(jnp.promote_types(norms.dtype, jnp.float32))
-    norms = jax.lax.stop_gradient(jnp.clip(norms, 1e-3, 100.0))
+    norms = jax.lax.stop_gradient(jnp.clip(_dtypes.widened(norms), 1e-3, 100.0))
     freedom = max(norms.size - 1, 1)
     mean = jnp.mean(norms)
     deviation = jnp.sqrt(jnp.sum(jnp.square(norms - mean)) / freedom)
@@ -186,9 +185,7 @@ def magface(
     check_angle("magface", margins_0=margins[0], margins_1=margins[1])
     check_at_least("magface", 0, regularizer=regularizer)
     length = one_column("magface", feature_norm, cos)
-    length = jnp.clip(
-        length.astype(jnp.promote_types(length.dtype, jnp.float32)), low, high
-    )
+    length = jnp.clip(_dtypes.widened(length), low, high)
     slope = (margins[1] - margins[0]) / (high - low)
     loss = margin_softmax(
         "magface",

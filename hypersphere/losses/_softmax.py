@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from hypersphere import ops
+from hypersphere import _dtypes, ops
 from hypersphere.losses._chunked import Cosines, chunked_softmax
 
 
@@ -158,7 +158,8 @@ def cross_entropy(scale: ArrayLike, response: Array, labels: Array) -> Array:
     # The largest response leaves before the product: compiled, a product may round
     # differently from its own maximum, and past 1e9 by enough to overflow `exp`.
     largest = jax.lax.stop_gradient(jnp.max(response, axis=-1, keepdims=True))
-    logits = jnp.asarray(scale) * (response if is_per_class else response - largest)
+    wide = jnp.asarray(scale, _dtypes.common(scale, response))
+    logits = wide * (response if is_per_class else response - largest)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
@@ -169,16 +170,12 @@ def widened(x: Array) -> Array:
     there the gradient is the largest number that it can. That needs a derivative of its
     own, which forward mode cannot have.
     """
-    return _from_float16(x) if x.dtype == jnp.float16 else _wide(x)
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return _from_float16(x) if x.dtype == jnp.float16 else _dtypes.widened(x)
 
 
 @jax.custom_vjp
 def _from_float16(x: Array) -> Array:
-    return _wide(x)
+    return _dtypes.widened(x)
 
 
 def _fitting(_: None, slope: Array) -> tuple[Array]:
@@ -186,7 +183,7 @@ def _fitting(_: None, slope: Array) -> tuple[Array]:
     return (jnp.clip(slope, -most, most).astype(jnp.float16),)
 
 
-_from_float16.defvjp(lambda x: (_wide(x), None), _fitting)
+_from_float16.defvjp(lambda x: (_dtypes.widened(x), None), _fitting)
 
 
 def right(labels: Array, classes: int) -> Array:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from hypersphere import nn, ops
 from hypersphere._checks import check_callable, check_magnitude
-from hypersphere.models._pool import at_least_float32
+from hypersphere._dtypes import widened
 
 Activation = Callable[..., Any]
 KERNEL_INIT = variance_scaling(2.0, "fan_in", "normal")
@@ -84,7 +84,7 @@ class Network(nnx.Module):
                 f"`images.shape={images.shape}`. Make it with other `image_size` and "
                 "`in_features`, or resize the images."
             )
-        return at_least_float32(self._body(images, rngs))
+        return widened(self._body(images, rngs))
 
     def __call__(
         self,
@@ -249,7 +249,7 @@ class NormActivation(nnx.Module):
         self.activation = choices.make_activation(features)
 
     def __call__(self, x: Array) -> Array:
-        x = self.norm(x).astype(x.dtype) if self.norm else x
+        x = self.norm(widened(x)).astype(x.dtype) if self.norm else x
         return self.activation(x) if self.activation else x
 
 

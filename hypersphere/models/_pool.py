@@ -5,6 +5,8 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array
 
+from hypersphere._dtypes import widened
+
 
 def halve(x: Array) -> Array:
     """The maxima of 2x2 pixels; a last odd row or column stands for itself.
@@ -39,9 +41,4 @@ def max_pool_3x3(x: Array, *, strides: int = 2) -> Array:
 
 def mean_of_pixels(x: Array) -> Array:
     """The mean over height and width, at least float32."""
-    return jnp.mean(at_least_float32(x), axis=(1, 2))
-
-
-def at_least_float32(x: Array) -> Array:
-    """The same numbers, float64 if they are and else float32."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.mean(widened(x), axis=(1, 2))

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from hypersphere import ops
 from hypersphere._checks import check_positive
+from hypersphere._dtypes import widened
 
 # The largest scale, that of Swin Transformer V2: a temperature of 0.01.
 MAX_SCALE = 100.0
@@ -97,7 +98,7 @@ class CosineAttention(nnx.Module):
                 f"got `query.shape={query.shape}` and `num_heads={self.num_heads}`."
             )
         query, key, value = promote_dtype((query, key, value), dtype=dtype)
-        wide = query.astype(jnp.promote_types(query.dtype, jnp.float32))
+        wide = widened(query)
         # Flax divides by the root of the depth.
         scale = (self.scale * math.sqrt(query.shape[-1])).astype(wide.dtype)
         scale = jnp.reshape(scale, (1,) * (query.ndim - 2) + (-1, 1))

@@ -1,6 +1,7 @@
 """Convolution layers: Flax's, with an answer in angles."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from hypersphere._checks import (
     check_magnitude,
     check_positive,
 )
+from hypersphere.nn._signature import shows_arguments_of
 from hypersphere.nn._similarity import Similarity, make_similarity
 
 
@@ -49,11 +51,6 @@ class _AngularConv(nnx.Conv):
         )
         self.similarity = make_similarity(who, similarity, out_features, rngs)
         self.eps = eps
-        # Flax calls `self.conv_general_dilated`; an attribute of the instance would
-        # hide the method below. A method, and not a function that holds the
-        # similarity, keeps a learned similarity's parameters in the layer's state.
-        self.dot_products = self.conv_general_dilated
-        del self.conv_general_dilated
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -67,11 +64,13 @@ class _AngularConv(nnx.Conv):
         check_features(type(self).__name__, inputs.shape, self.in_features)
         return super().__call__(inputs, *args, **kwargs)
 
-    def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
+    # Made when Flax asks for it, and not kept: a learned similarity's parameters are in
+    # the layer's state.
+    @property
+    def conv_general_dilated(self) -> Callable[..., Array]:
         """What Flax calls in place of `lax.conv_general_dilated`."""
-        return ops.decoupled_conv_general_dilated(
-            *args,
-            **kwargs,
+        return functools.partial(
+            ops.decoupled_conv_general_dilated,
             **self._size(),
             similarity=self.similarity,
             eps=self.eps,
@@ -79,11 +78,16 @@ class _AngularConv(nnx.Conv):
             conv_general_dilated=self.dot_products,
         )
 
+    @conv_general_dilated.setter
+    def conv_general_dilated(self, dot_products: Callable[..., Array]) -> None:
+        self.dot_products = dot_products
+
     def _size(self) -> dict[str, Any]:
         """What decides on the size of an answer."""
         return {"magnitude": ops.magnitudes.Sphere()}
 
 
+@shows_arguments_of(nnx.Conv)
 class DecoupledConv(_AngularConv):
     """`nnx.Conv` whose answer's size and angle are chosen apart: h(|x|) g(theta).
 
@@ -211,6 +215,7 @@ class DecoupledConv(_AngularConv):
         return mean
 
 
+@shows_arguments_of(nnx.Conv)
 class SphereConv(_AngularConv):
     """`nnx.Conv` that answers with the angle between each filter and each patch.
 

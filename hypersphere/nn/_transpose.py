@@ -15,9 +15,11 @@ from hypersphere._checks import (
     check_mask,
     check_positive,
 )
+from hypersphere.nn._signature import shows_arguments_of
 from hypersphere.nn._similarity import Similarity, make_similarity
 
 
+@shows_arguments_of(nnx.ConvTranspose)
 class SphereConvTranspose(nnx.ConvTranspose):
     """`nnx.ConvTranspose` that answers with the angle between filter and patch.
 

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
+from hypersphere._dtypes import common
 from hypersphere.ops._elementary import inverse_root, root, rsqrt
 
 # The largest slope of `arcsin`, and minus that of `angle`: reached 5e-7 from a pole.
@@ -17,7 +18,7 @@ MAX_SLOPE = 1e3
 
 def accumulation_dtype(*arrays: Array) -> jnp.dtype:
     """The dtype to sum in: that of the arrays, and at least float32."""
-    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    return common(*arrays, jnp.float32)
 
 
 def square_scale(eps: float) -> float:

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hypersphere._dtypes import common
 from hypersphere.ops._angles import clip_cosine, inverse_length, length
 from hypersphere.ops.magnitudes import Sphere
 
@@ -37,9 +38,9 @@ def answer(
         product = dots if is_angle_alone else dots.astype(scale.dtype)
         response = similarity(product, scale=scale)
     elif getattr(similarity, "takes_norm", False):
-        response = similarity(clip_cosine(dots * scale), norm=norm)
+        response = similarity(clip_cosine(dots.astype(scale.dtype) * scale), norm=norm)
     else:
-        response = similarity(clip_cosine(dots * scale))
+        response = similarity(clip_cosine(dots.astype(scale.dtype) * scale))
     if not is_angle_alone:
         response = magnitude(norm, radius=radius) * response
         response = response if weight is None else response * weight
@@ -55,5 +56,5 @@ def dot_dtype(dtype: Any) -> Any:
 
 def product_arguments(dtype: Any, preferred: Any, out_sharding: Any) -> dict[str, Any]:
     """What a product is called with: wider than its operands only where asked."""
-    wanted = {"preferred_element_type": jnp.promote_types(dtype, preferred or dtype)}
+    wanted = {"preferred_element_type": common(dtype, preferred or dtype)}
     return wanted if out_sharding is None else {**wanted, "out_sharding": out_sharding}

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
+from hypersphere._dtypes import widened
 from hypersphere.ops._angles import l2_norm, scaled, unit
 from hypersphere.ops._answer import (
     ResponseFunction,
@@ -119,7 +120,7 @@ def angular_head(
         https://arxiv.org/abs/1711.03189
         Deng et al., Sub-center ArcFace, ECCV 2020, for several centres.
     """
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = widened(x)
     lengths = l2_norm(wide, eps=eps, keepdims=True)
     if num_classes is None:
         num_classes = kernel.shape[1] // centres

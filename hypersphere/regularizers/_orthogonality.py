@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating
+from hypersphere._dtypes import widened
 
 
 def orthogonality(
@@ -39,7 +40,7 @@ def orthogonality(
             "`orthogonality` needs `kernel.ndim >= 2`, filters on the last axis, got "
             f"`kernel.shape={kernel.shape}`."
         )
-    wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
+    wide = widened(kernel)
     filters = jnp.reshape(wide, (-1, kernel.shape[-1]))
     products = jnp.matmul(filters.T, filters, precision="highest")
     excess = products - jnp.eye(kernel.shape[-1], dtype=wide.dtype)

@@ -124,6 +124,6 @@ def test_bad_arguments_are_named(as_a_user):
             ValueError, match=rf"`SharpenedCosine` needs a finite `q > 0`, got `q={q}"
         ):
             nn.SharpenedCosine(4, q=q, rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match=r"`SharpenedCosine` needs .*`in_features=4`"):
+    with pytest.raises(ValueError, match=r"`SharpenedCosine` needs .*`features=4`"):
         helpers.filled(lambda: nn.SharpenedCosine(4, rngs=nnx.Rngs(0)))(X[0, 0])
     assert callable(ops.max_abs_pool) and nn.max_abs_pool is ops.max_abs_pool

@@ -249,6 +249,10 @@ class EncoderNet(nnx.Module):
         return self.linear2(nnx.gelu(self.expand(x)).mean(axis=1))
 
 
+PROJECTIONS = [f"attention.{name}" for name in ("key", "out", "query", "value")]
+ENCODER = [*PROJECTIONS, "embed", "expand"]
+
+
 def filled(kind):
     return helpers.filled(lambda: kind(nnx.Rngs(0)))
 
@@ -269,7 +273,7 @@ def test_each_layer_learns_a_softness_of_its_own(draw):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [(MnistNet, ["conv1", "conv2", "linear1"]), (EncoderNet, ["embed", "expand"])],
+    [(MnistNet, ["conv1", "conv2", "linear1"]), (EncoderNet, ENCODER)],
 )
 def test_a_model_of_flaxs_own_trains(kind, expected, draw):
     model = nn.spherize(filled(kind), where=lambda path, layer: path != ("linear2",))

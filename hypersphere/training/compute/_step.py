@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from hypersphere import data, models, nn
 from hypersphere._average import fullness
+from hypersphere._dtypes import common
 from hypersphere._select import dotted
 from hypersphere.training.compute import _head
 from hypersphere.training.compute._average import moving_average
@@ -326,7 +327,7 @@ class Task:
         first = jax.tree.map(lambda x: x[0], parts)
         shapes = jax.eval_shape(one, state.stats, 0, first)[1]
         zeros = jax.tree.map(  # sums of half precision would lose the later parts
-            lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)),
+            lambda x: jnp.zeros(x.shape, common(x.dtype, jnp.float32)),
             shapes,
         )
         # Convolutions are slow in the loops of a CPU.
