@@ -8,6 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from hypersphere._quantized import is_quantized
+
 
 def check_positive(who: str, **values: float) -> None:
     """Raises unless every keyword is a positive, finite number."""
@@ -50,6 +52,8 @@ def check_magnitude(who: str, magnitude: Any) -> None:
 def check_floating(who: str, **arrays: ArrayLike) -> None:
     """Raises unless every keyword is an array of real floating-point numbers."""
     for name, array in arrays.items():
+        if is_quantized(array):
+            continue
         dtype = jnp.result_type(array)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(

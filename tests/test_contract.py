@@ -124,6 +124,17 @@ ROWS = {
         lambda rngs: nn.SphereLinear(4, 6, similarity=ops.Linear(), rngs=rngs),
         images,
     ),
+    "nn.SphereLinearGeneral": Row(
+        lambda rngs: nn.SphereLinearGeneral(4, (2, 3), rngs=rngs), images
+    ),
+    "nn.SphereEinsum": Row(
+        lambda rngs: nn.SphereEinsum("...d,hdk->...hk", (2, 4, 3), rngs=rngs), images
+    ),
+    "nn.Scaled": Row(
+        lambda rngs: nn.Scaled(6, scale=3.0, learn_scale=True, rngs=rngs),
+        cosines,
+        sizes=(1.0, 0.0),
+    ),
     "nn.SphereNorm": Row(
         lambda rngs: nn.SphereNorm(
             nnx.Conv(4, 6, (3, 2), use_bias=False, rngs=rngs), similarity=ops.Sigmoid()
@@ -162,6 +173,14 @@ ROWS = {
     ),
     "linen.SphereDense": Row(
         lambda rngs: linen.SphereDense(6, similarity=ops.Linear()), images
+    ),
+    "linen.SphereDenseGeneral": Row(
+        lambda rngs: linen.SphereDenseGeneral((2, 3)), images
+    ),
+    "linen.Scaled": Row(
+        lambda rngs: linen.Scaled(6, scale=3.0, learn_scale=True),
+        cosines,
+        sizes=(1.0, 0.0),
     ),
     "linen.SphereNorm": Row(
         lambda rngs: linen.SphereNorm(
@@ -282,10 +301,16 @@ NOT_LAYERS = {
     "optim.take_columns",
     "nn.directions",
     "nn.spherize",
+    "nn.plain_layers",
     "nn.spherical_layers",
+    "nn.unspherize",
+    "nn.with_similarity",
     "linen.spherize",
 }
-DRAW_NOTHING = {"nn.LearnableSigmoid", "linen.LearnableSigmoid", "nn.CosineAttention"}
+DRAW_NOTHING = {
+    *("nn.LearnableSigmoid", "linen.LearnableSigmoid", "nn.CosineAttention"),
+    *("nn.Scaled", "linen.Scaled"),
+}
 
 # Plain functions of arrays, of which every use is compiled.
 FUNCTIONS = {name for name in ROWS if name.startswith(("losses", "regul", "optim"))}

@@ -11,14 +11,15 @@ ROOT = pathlib.Path(__file__).parents[1] / "hypersphere"
 
 # What each package may import of the others. A new package needs a row.
 ALLOWED = {
-    "_checks": set(),
+    "_quantized": set(),
+    "_checks": {"_quantized"},
     "_dtypes": set(),
     "_average": set(),
     "_select": set(),
     "_peaks": set(),
     "_files": set(),
     "_extras": set(),
-    "ops": {"_checks", "_dtypes"},
+    "ops": {"_checks", "_dtypes", "_quantized"},
     "_class_centres": {"_checks", "ops"},
     "nn": {"_checks", "_dtypes", "_average", "_select", "_class_centres", "ops"},
     "linen": {"_checks", "_dtypes", "_average", "_select", "_class_centres", "ops"},
@@ -60,6 +61,7 @@ LOOKS_UP = "training/settings/_recipe.py"
 # What these import of other distributions; the rest of the packages are extras.
 CORE = {"jax", "numpy", "jaxtyping"}
 OUTSIDE = {
+    "_quantized": CORE | {"qwix"},  # inside a function
     "_checks": CORE,
     "_dtypes": CORE,
     "_average": CORE,

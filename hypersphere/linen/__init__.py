@@ -33,11 +33,15 @@ from hypersphere.linen._conv import (
     DecoupledConv as DecoupledConv,
     SphereConv as SphereConv,
 )
-from hypersphere.linen._dense import SphereDense as SphereDense
+from hypersphere.linen._dense import (
+    SphereDense as SphereDense,
+    SphereDenseGeneral as SphereDenseGeneral,
+)
 from hypersphere.linen._head import AngularHead as AngularHead
 from hypersphere.linen._norm import SphereNorm as SphereNorm
 from hypersphere.linen._similarity import (
     LearnableSigmoid as LearnableSigmoid,
+    Scaled as Scaled,
     SharpenedCosine as SharpenedCosine,
 )
 from hypersphere.linen._spherize import spherize as spherize

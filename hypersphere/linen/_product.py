@@ -12,9 +12,10 @@ from jaxtyping import Array
 from hypersphere._checks import check_features
 
 # What each layer multiplies with, under the name of its field.
-PRODUCTS: dict[type | None, tuple[str, Callable[..., Array]]] = {
+PRODUCTS: dict[type, tuple[str, Callable[..., Array]]] = {
     linen.Conv: ("conv_general_dilated", lax.conv_general_dilated),
     linen.Dense: ("dot_general", lax.dot_general),
+    linen.DenseGeneral: ("dot_general", lax.dot_general),
 }
 
 
@@ -30,16 +31,31 @@ class _Dense(linen.Dense):
     __no_type_check__ = True
 
 
+class _DenseGeneral(linen.DenseGeneral):
+    """Not `linen.DenseGeneral` itself."""
+
+    __no_type_check__ = True
+
+
+STAND_INS = {
+    linen.Conv: _Conv,
+    linen.Dense: _Dense,
+    linen.DenseGeneral: _DenseGeneral,
+}
+
+
 def call_with(
-    operator: Callable[..., Array], layer: linen.Conv | linen.Dense, inputs: Array
+    operator: Callable[..., Array],
+    layer: linen.Conv | linen.Dense | linen.DenseGeneral,
+    inputs: Array,
 ) -> Array:
     """Flax's own call of a layer on its own parameters, with `operator` as product.
 
     What the layer itself multiplies with, the user's function if there is one, is
     handed to the operator under the name of Flax's field.
     """
-    kind = _Conv if isinstance(layer, linen.Conv) else _Dense
-    name, default = PRODUCTS[kind.__base__]
+    base = next(base for base in PRODUCTS if isinstance(layer, base))
+    kind, (name, default) = STAND_INS[base], PRODUCTS[base]
     fields: dict[str, Any] = {
         field.name: getattr(layer, field.name)
         for field in dataclasses.fields(kind)

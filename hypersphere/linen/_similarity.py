@@ -138,6 +138,65 @@ class SharpenedCosine(linen.Module):
         return powers - 0.1
 
 
+class Scaled(linen.Module):
+    """Another similarity, times a scale: for a layer whose answers are scores.
+
+    Args:
+        features: How many filters, as for `linen.LearnableSigmoid`.
+        similarity: What is scaled; a module class is instantiated.
+        scale: What the responses are multiplied by, dimensionless, positive.
+        learn_scale: Whether the scale is learned: `exp(log_scale)`.
+
+    Raises:
+        ValueError: If `scale` is not positive and finite.
+
+    Example:
+        >>> import functools
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import linen
+        >>> scaled = functools.partial(linen.Scaled, scale=16.0)
+        >>> head = linen.SphereDense(3, similarity=scaled)
+        >>> scores, _ = head.init_with_output(jax.random.key(0), jnp.ones((2, 4)))
+        >>> bool(jnp.abs(scores).max() > 1)
+        True
+
+    References:
+        Wang et al., NormFace, ACM MM 2017, equation 6 and proposition 2.
+        https://arxiv.org/abs/1704.06369
+    """
+
+    features: Features
+    _: dataclasses.KW_ONLY
+    similarity: Similarity = ops.Cosine()
+    scale: float
+    learn_scale: bool = False
+
+    def __post_init__(self):
+        check_positive("Scaled", scale=self.scale)
+        super().__post_init__()
+
+    @property
+    def takes_scale(self) -> bool:
+        """Whether the similarity is called with dot products and their scale."""
+        return getattr(_made(self.similarity), "takes_scale", False)
+
+    @property
+    def takes_norm(self) -> bool:
+        """Whether the similarity is called with the patches' length too."""
+        return getattr(_made(self.similarity), "takes_norm", False)
+
+    @linen.compact
+    def __call__(self, cos: Float[Array, "..."], **given: Any) -> Float[Array, "..."]:
+        """The scaled responses to cosines, in their shape and dtype."""
+        response = make_similarity(self.similarity, self.features)(cos, **given)
+        if not self.learn_scale:
+            return response * self.scale
+        start = lambda key: jnp.log(jnp.full((), self.scale, jnp.float32))  # noqa: E731
+        log_scale = self.param("log_scale", start)
+        return response * jnp.exp(log_scale).astype(response.dtype)
+
+
 def shape_of(features: Features) -> tuple[int, ...]:
     """The shape of one number per filter."""
     return (features,) if isinstance(features, int) else tuple(features)
@@ -158,10 +217,15 @@ def make_similarity(similarity: Similarity, features: Features) -> Similarity:
 
     Called in a layer's compact method, which makes it the layer's submodule.
     """
-    is_partial = isinstance(similarity, functools.partial)
-    made = similarity.func if is_partial else similarity
+    made = _made(similarity)
     if not isinstance(made, type):
         return similarity
     if issubclass(made, linen.Module):
         return similarity(features, name="similarity")
     return similarity()
+
+
+def _made(similarity: Similarity) -> Any:
+    """The class that a partial is of, or what is given."""
+    is_partial = isinstance(similarity, functools.partial)
+    return similarity.func if is_partial else similarity

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from hypersphere.nn._conv import SphereConv
@@ -75,8 +76,8 @@ def spherical_of(
         similarity=_similarity(similarity, sizes, rngs, plain.kernel),
         eps=eps,
         rngs=rngs,
-        kernel_init=lambda *_: plain.kernel.get_raw_value(),
-        bias_init=lambda *_: plain.bias.get_raw_value(),
+        kernel_init=_nothing,
+        bias_init=_nothing,
     )
     return _finished(layer, plain, _class_of(base, type(plain)))
 
@@ -94,8 +95,8 @@ def plain_of(spherical: Any) -> nnx.Module:
     layer = base(
         **settings,
         rngs=nnx.Rngs(0),
-        kernel_init=lambda *_: spherical.kernel.get_raw_value(),
-        bias_init=lambda *_: spherical.bias.get_raw_value(),
+        kernel_init=_nothing,
+        bias_init=_nothing,
     )
     own = {"similarity", "eps", "dot_products"}
     was = getattr(kind, "plain_class", base)
@@ -107,6 +108,11 @@ def become(node: Any, other: Any) -> None:
     object.__setattr__(node, "__class__", type(other))
     vars(node).clear()
     vars(node).update(vars(other))
+
+
+def _nothing(key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """What a layer begins with whose variables are those of another one."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _settings(layer: Any, base: type) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class SphereLinearGeneral(nnx.LinearGeneral):
 
     @dot_general.setter
     def dot_general(self, dot_products: Callable[..., Array] | None) -> None:
-        self.dot_products = dot_products or lax.dot_general
+        self.dot_products = dot_products  # Flax's default is None
 
 
 def _spherical_product(layer: Any) -> Callable[..., Array]:
@@ -180,5 +180,5 @@ def _spherical_product(layer: Any) -> Callable[..., Array]:
         ops.sphere_dot_general,
         similarity=layer.similarity,
         eps=layer.eps,
-        dot_general=layer.dot_products,
+        dot_general=layer.dot_products or lax.dot_general,
     )

@@ -198,12 +198,16 @@ def with_similarity(
     rngs = rngs or nnx.Rngs(0)
 
     def changed(layer: Any) -> nnx.Module:
-        made: Any = spherical_of(
-            plain_of(layer), similarity=similarity, eps=layer.eps, rngs=rngs
-        )
-        if isinstance(layer.similarity, Scaled):
-            layer.similarity.similarity = made.similarity
-            made.similarity = layer.similarity
+        old, own = layer.similarity, similarity
+        if isinstance(old, Scaled):
+            is_learned = old.log_scale is not None
+            own = functools.partial(
+                Scaled, similarity=similarity, scale=old.scale, learn_scale=is_learned
+            )
+        plain = plain_of(layer)
+        made: Any = spherical_of(plain, similarity=own, eps=layer.eps, rngs=rngs)
+        if isinstance(old, Scaled) and old.log_scale is not None:
+            made.similarity.log_scale = old.log_scale
         return made
 
     chosen, _ = _chosen("with_similarity", model, where, _why_not_back)
@@ -263,7 +267,7 @@ def _chosen(
     for pattern in patterns(where):
         if any(matches_below(pattern, path) for path in paths):
             continue
-        for path, node in nodes.items():
+        for path, node in sorted(nodes.items(), key=lambda pair: len(pair[0])):
             if matches_below(pattern, path):
                 raise ValueError(
                     f"`{who}` cannot change what `where={pattern!r}` matches: "

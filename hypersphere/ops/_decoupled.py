@@ -9,7 +9,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
-from hypersphere.ops._angles import accumulation_dtype, l2_norm, scaled, unit
+from hypersphere._dtypes import widened
+from hypersphere._quantized import as_array
+from hypersphere.ops._angles import l2_norm, scaled
 from hypersphere.ops._answer import (
     Magnitude,
     ResponseFunction,
@@ -17,6 +19,7 @@ from hypersphere.ops._answer import (
     dot_dtype,
     product_arguments,
 )
+from hypersphere.ops._filters import unit_filters
 from hypersphere.ops._patch import (
     Padding,
     box_sum,
@@ -208,13 +211,16 @@ def decoupled_conv_general_dilated(
     channel = numbers.out_spec[1]
     filter_axes = tuple(a for a in range(rhs.ndim) if a != numbers.rhs_spec[0])
     dtype = dot_dtype(lhs.dtype)
+    filters = unit_filters(rhs, axis=filter_axes, eps=eps, dtype=dtype)
     dots = conv_general_dilated(
         lhs.astype(dtype),
-        unit(rhs.astype(dtype), axis=filter_axes, eps=eps),
+        filters.values,
         precision=precision,
         **convolve,
         **product_arguments(dtype, preferred_element_type, out_sharding),
     )
+    along = [numbers.rhs_spec[0] if a == channel else -1 for a in range(dots.ndim)]
+    dots = filters.divided(dots, along)
     if mask is None and batch_group_count == 1:
         squares = box_sum(lhs, window, numbers, feature_group_count, geometry, eps)
         squares = _spread_groups(squares, channel, dots.shape)
@@ -223,7 +229,7 @@ def decoupled_conv_general_dilated(
         squares = _masked_sum(lhs, weights, convolve, eps)
     weight: Any = None
     if weighted:
-        weight = l2_norm(rhs.astype(accumulation_dtype(rhs)), axis=filter_axes, eps=eps)
+        weight = l2_norm(widened(as_array(rhs)), axis=filter_axes, eps=eps)
     return answer(
         dots,
         squares,

@@ -18,6 +18,7 @@ from hypersphere.ops._answer import (
     product_arguments,
 )
 from hypersphere.ops._chunked import ChunkedCosines, nearest_subcentre
+from hypersphere.ops._filters import unit_filters
 from hypersphere.ops._similarity import Cosine
 
 
@@ -194,17 +195,20 @@ def sphere_dot_general(
     """
     check_positive("sphere_dot_general", eps=eps)
     check_floating("sphere_dot_general", lhs=lhs, rhs=rhs)
-    (lhs_contracted, rhs_contracted), (lhs_batch, _) = dimension_numbers
+    (lhs_contracted, rhs_contracted), (lhs_batch, rhs_batch) = dimension_numbers
     dtype = dot_dtype(lhs.dtype)
+    filters = unit_filters(rhs, axis=tuple(rhs_contracted), eps=eps, dtype=dtype)
     dots = dot_general(
         lhs.astype(dtype),
-        unit(rhs.astype(dtype), axis=tuple(rhs_contracted), eps=eps),
+        filters.values,
         dimension_numbers,
         precision=precision,
         **product_arguments(dtype, preferred_element_type, out_sharding),
     )
+    free = [a for a in range(rhs.ndim) if a not in (*rhs_contracted, *rhs_batch)]
+    inputs = dots.ndim - len(rhs_batch) - len(free)
     return answer(
-        dots,
+        filters.divided(dots, (*rhs_batch, *(-1,) * inputs, *free)),
         _sums_of_squares(lhs, lhs_contracted, lhs_batch, dots.ndim, eps),
         similarity=similarity,
         eps=eps,

@@ -9,13 +9,14 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_positive
-from hypersphere.ops._angles import scaled, unit
+from hypersphere.ops._angles import scaled
 from hypersphere.ops._answer import (
     ResponseFunction,
     answer,
     dot_dtype,
     product_arguments,
 )
+from hypersphere.ops._filters import unit_filters
 from hypersphere.ops._similarity import Cosine
 
 
@@ -66,11 +67,6 @@ class Subscripts(NamedTuple):
         return tuple(
             axis for axis, each in enumerate(self.kernel) if each not in self.output
         )
-
-    @property
-    def in_answer(self) -> str:
-        """Letters of the answer that the input has, in the answer's order."""
-        return "".join(each for each in self.output if each in self.inputs)
 
 
 def einsum_filters(
@@ -168,35 +164,40 @@ def sphere_einsum(
     check_floating("sphere_einsum", x=x, kernel=kernel)
     letters = Subscripts.of(subscripts)
     dtype = dot_dtype(x.dtype)
+    filters = unit_filters(kernel, axis=letters.contracted, eps=eps, dtype=dtype)
     dots = einsum(
         subscripts,
         x.astype(dtype),
-        unit(kernel.astype(dtype), axis=letters.contracted, eps=eps),
+        filters.values,
         precision=precision,
         **product_arguments(dtype, preferred_element_type, out_sharding),
     )
-    squares = jnp.einsum(
-        f"{letters.inputs}->{letters.in_answer}", jnp.square(scaled(x, eps=eps))
-    )
     any_number = x.ndim - len(letters.inputs.replace("...", ""))
+    along = [letters.kernel.find(each) for each in _axes(letters.output, any_number)]
     return answer(
-        dots,
-        squares.reshape(_beside(letters, squares.shape, any_number)),
+        filters.divided(dots, along),
+        _sums_of_squares(letters, x, eps),
         similarity=similarity,
         eps=eps,
         dtype=preferred_element_type or x.dtype,
     )
 
 
-def _beside(
-    letters: Subscripts, shape: tuple[int, ...], any_number: int
-) -> tuple[int, ...]:
-    """The shape of sums over the input that broadcasts against the answer."""
-    sizes = iter(shape)
-    beside: list[int] = []
-    for each in letters.output.replace("...", "."):
-        if each == ".":
-            beside += [next(sizes) for _ in range(any_number)]
-        else:
-            beside.append(next(sizes) if each in letters.inputs else 1)
-    return tuple(beside)
+def _sums_of_squares(letters: Subscripts, x: Array, eps: float) -> Array:
+    """One sum per vector of `x`, laid out to broadcast against the answer."""
+    any_number = x.ndim - len(letters.inputs.replace("...", ""))
+    inputs, output = (_axes(each, any_number) for each in letters[::2])
+    lost = tuple(axis for axis, each in enumerate(inputs) if each not in output)
+    sums = jnp.sum(jnp.square(scaled(x, eps=eps)), axis=lost)
+    kept = [each for each in inputs if each in output]
+    there = [each for each in output if each in kept]
+    sums = lax.transpose(sums, [kept.index(each) for each in there])
+    beside = [axis for axis, each in enumerate(output) if each not in kept]
+    return jnp.expand_dims(sums, beside)
+
+
+def _axes(letters: str, any_number: int) -> list[str]:
+    """A name for every axis; `...` are so many."""
+    before, _, after = letters.partition("...")
+    dots = [f".{i}" for i in range(any_number)] if "..." in letters else []
+    return [*before, *dots, *after]

@@ -44,6 +44,19 @@ def test_a_learned_similarity_is_that_of_the_twin(draw):
     twins.assert_twins(layer, twin, draw((3, 5)), gradients=True)
 
 
+def test_a_general_layer_is_the_twin_of_the_nnx_layer(draw):
+    options = dict(axis=(1, -1), use_bias=False)
+    layer = helpers.filled(
+        lambda: nn.SphereLinearGeneral(
+            (4, 5), (2, 3), similarity=nn.LearnableSigmoid, **options, rngs=nnx.Rngs(0)
+        )
+    )
+    twin = linen.SphereDenseGeneral(
+        (2, 3), similarity=linen.LearnableSigmoid, **options
+    )
+    twins.assert_twins(layer, twin, draw((2, 4, 5)), gradients=True)
+
+
 def test_a_product_class_of_the_user_comes_first(draw):
     variables = twins.variables_of(filled(nn.SphereLinear))
     made = dict(dot_general=lax.dot_general, dot_general_cls=lambda: halved)

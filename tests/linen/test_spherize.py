@@ -151,7 +151,7 @@ def test_what_is_spherical_already_or_of_another_class_is_left(draw):
     conv = flax.linen.Conv(4, (2, 2), use_bias=False)
     model = flax.linen.Sequential(
         [linen.SphereConv(4, (2, 2)), linen.SphereNorm(conv), Special(4)]
-        + [linen.SphereDense(4), flax.linen.DenseGeneral(4)]
+        + [linen.SphereDense(4), linen.SphereDenseGeneral(4)]
     )
     interceptor = linen.spherize(similarity=ops.Linear())
     variables = twins.drawn(model, x)
@@ -184,15 +184,6 @@ def test_a_model_trains_under_it(images):
     values = np.asarray(train(twins.drawn(MnistNet(), images)["params"]))
     assert interceptor.paths == PATHS[:2]
     assert values[-1] < 0.8 * values[0]
-
-
-@pytest.mark.parametrize(
-    "similarity",
-    [ops.Cosine, linen.LearnableSigmoid, functools.partial(linen.LearnableSigmoid)],
-)
-def test_a_similarity_with_parameters_is_refused(similarity):
-    with pytest.raises(TypeError, match="`similarity` without parameters"):
-        linen.spherize(similarity=similarity)
 
 
 def test_wrong_arguments_are_refused(as_a_user):

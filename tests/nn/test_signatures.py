@@ -4,6 +4,8 @@ import functools
 import inspect
 import re
 
+import jax
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -14,6 +16,8 @@ PAIRS = {
     nn.DecoupledConv: nnx.Conv,
     nn.SphereConvTranspose: nnx.ConvTranspose,
     nn.SphereLinear: nnx.Linear,
+    nn.SphereLinearGeneral: nnx.LinearGeneral,
+    nn.SphereEinsum: nnx.Einsum,
 }
 every_pair = pytest.mark.parametrize(("ours", "theirs"), PAIRS.items())
 # Layers whose docstring refers to another's for the arguments of Flax.
@@ -45,6 +49,17 @@ def changed_order_or_default(ours, theirs):
 
 
 @every_pair
+def test_help_shows_every_argument_and_its_default(ours, theirs):
+    shown = inspect.signature(ours).parameters
+    wanted = inspect.signature(theirs.__init__).parameters
+    assert set(wanted) - {"self"} <= set(shown)
+    assert shown["use_bias"].default is True if "use_bias" in wanted else True
+    assert shown["eps"].default == 1e-2 and list(shown)[-1] == "rngs"
+    kinds = {each.kind for each in shown.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+
+
+@every_pair
 def test_every_argument_of_flax_is_taken(ours, theirs):
     assert missing(ours, theirs) == set()
     assert changed_order_or_default(ours, theirs) == set()
@@ -73,3 +88,12 @@ def test_a_changed_default_is_noticed(monkeypatch):
     monkeypatch.setattr(nnx.Linear, "__init__", __init__)
     monkeypatch.setattr(nn.SphereLinear, "__init__", lambda self, eps=1.0: None)
     assert "eps" in changed_order_or_default(nn.SphereLinear, nnx.Linear)
+
+
+def test_a_summary_has_a_row_for_each_layer_and_no_other():
+    conv = nn.SphereConv(3, 4, (3, 3), similarity=nn.LearnableSigmoid, rngs=nnx.Rngs(0))
+    model = nnx.Sequential(conv, nn.SphereLinear(4, 2, rngs=nnx.Rngs(0)))
+    x = jax.device_put(np.ones((1, 4, 4, 3), np.float32))
+    table = nnx.tabulate(model, x, console_kwargs={"width": 200})
+    paths = re.findall(r"layers/\S*", table)
+    assert paths == ["layers/0", "layers/0/similarity", "layers/1"]
