@@ -338,7 +338,7 @@ def show_summary(
         accuracy = f"{result['test_accuracy']:.4f}"
         table.add_row("test accuracy", Text(accuracy, style="bold"))
     for name, value in result.items():
-        if name.startswith("test_") and name != "test_accuracy":
+        if name.startswith(("test_", "validation_")) and name != "test_accuracy":
             text = "not finite" if value is None else f"{value:.4f}"
             table.add_row(name.replace("_", " "), text)
     table.add_row("steps", f"{result['steps']:,}")
