@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jax.tree_util import DictKey
 
 from hypersphere import training
-from hypersphere.training.checkpoints._graft import graft
+from hypersphere.training.checkpoints._graft import graft, without_padding
 from hypersphere.training.run import _loop
 from tests.training.small import SOURCE, arrays, config_of, leave_run
 
@@ -38,6 +39,19 @@ def test_a_donor_outlives_what_was_made_of_it():
     jax.tree.map(lambda leaf: leaf.delete(), mixed)
     again = graft(params(), donor, ())
     assert np.all(np.asarray(again["stages"][0]["kernel"]) == 1)
+
+
+def test_a_head_of_another_padding_comes_over_with_its_classes():
+    padded = {jax.tree_util.keystr((DictKey("head"), DictKey("kernel"))): 3}
+    donor = params(classes=8, value=1.0)
+    donor = without_padding(jax.tree.map(np.asarray, donor), padded)
+    assert donor["head"]["kernel"].shape == (4, 3)
+    mixed = graft(params(classes=4), donor, (), padded=padded)
+    kernel = np.asarray(mixed["head"]["kernel"])
+    assert (kernel[:, :3] == 1).all() and (kernel[:, 3:] == 0).all()
+    other = params(classes=5, value=1.0)  # which are other classes
+    with pytest.raises(ValueError, match=r"head\.kernel of shape \(4, 4\)"):
+        graft(params(classes=4), other, (), padded=padded)
 
 
 @pytest.mark.parametrize(

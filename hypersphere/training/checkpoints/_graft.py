@@ -1,6 +1,8 @@
 """Parameters of one run as the beginning of another."""
 
 import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -11,7 +13,12 @@ from hypersphere.training.machine import _mesh
 
 
 def graft(
-    fresh: Any, donor: Any, patterns: tuple[str, ...], *, must_fit: bool = True
+    fresh: Any,
+    donor: Any,
+    patterns: tuple[str, ...],
+    *,
+    must_fit: bool = True,
+    padded: Mapping[str, int] = MappingProxyType({}),
 ) -> Any:
     """Arrays of another run, but for those that start afresh.
 
@@ -20,6 +27,8 @@ def graft(
         donor: Those of the other run; they are copied, and may be given again.
         patterns: Globs on the dotted paths of what starts afresh.
         must_fit: Whether every pattern has to fit one of them.
+        padded: Path of an array, as `jax.tree_util.keystr` writes it -> how many
+            entries of its last axis are no padding, which the donor's has not.
 
     Returns:
         A tree as `fresh`.
@@ -47,7 +56,11 @@ def graft(
         path = _mesh.names(keys)
         if any(matches(pattern, path) for pattern in patterns):
             return leaf
-        other = given.get(jax.tree_util.keystr(keys))
+        name = jax.tree_util.keystr(keys)
+        other = given.get(name)
+        if other is not None and name in padded and other.shape[-1] == padded[name]:
+            more = leaf.shape[-1] - padded[name]
+            other = np.pad(other, [(0, 0)] * (other.ndim - 1) + [(0, more)])
         if other is None or other.shape != leaf.shape:
             there = "nothing" if other is None else f"shape {other.shape}"
             raise ValueError(
@@ -63,6 +76,22 @@ def graft(
 
     _refuse_more(fresh, donor, patterns)
     return jax.tree_util.tree_map_with_path(choose, fresh)
+
+
+def without_padding(tree: Any, padded: Mapping[str, int]) -> Any:
+    """Arrays on the host, of which some lose the end of their last axis.
+
+    Args:
+        tree: The arrays.
+        padded: As for `graft`.
+    """
+
+    def cut(keys: Any, leaf: Any) -> Any:
+        return leaf[..., : padded.get(jax.tree_util.keystr(keys), leaf.shape[-1])]
+
+    return jax.tree_util.tree_map_with_path(
+        lambda keys, leaf: cut(keys, leaf) if np.ndim(leaf) else leaf, tree
+    )
 
 
 def _refuse_more(fresh: Any, donor: Any, patterns: tuple[str, ...]) -> None:

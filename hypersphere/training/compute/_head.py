@@ -1,7 +1,7 @@
 """The class centres of a network's head: their padding, and steps on some of them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -93,6 +93,12 @@ def padded(head: Any, template: Any) -> dict[str, int]:
         for keys, leaf in jax.tree_util.tree_leaves_with_path(template)
         if leaf.shape == head.kernel.shape and _names(keys[-2:]) == PATH
     }
+
+
+def of_params(padded: Mapping[str, int]) -> dict[str, int]:
+    """What `padded` says of the parameters, by their paths among these."""
+    start = ".params"
+    return {k.removeprefix(start): n for k, n in padded.items() if k.startswith(start)}
 
 
 def _names(keys: Any) -> tuple[Any, ...]:

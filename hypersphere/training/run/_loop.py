@@ -13,6 +13,8 @@ import jax
 from hypersphere._files import write_atomically
 from hypersphere._select import matches
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.checkpoints._graft import without_padding
+from hypersphere.training.compute._head import of_params
 from hypersphere.training.compute._parts import (
     Images,
     MakeParts,
@@ -176,7 +178,7 @@ def _donor(
     workdir = Path(config.init_from).expanduser()
     before = stored(workdir)
     names = set((before.own or {}).get("given", ())) - {"dataset"}
-    _, state, there = restored(workdir, parts=parts if names else None)
+    program, state, there = restored(workdir, parts=parts if names else None)
     renamed = images.renamed_since(before.images or images)
     is_fresh = any(matches(each, ("head", "kernel")) for each in config.init_fresh)
     if renamed and not is_fresh:
@@ -191,7 +193,8 @@ def _donor(
                 f"config.{name} is {old[name]!r} in {workdir}, from which this run "
                 f"starts, and {new[name]!r} here."
             )
-    return jax.device_get(judged(state))
+    params, stats = jax.device_get(judged(state))
+    return without_padding(params, of_params(program.padded)), stats
 
 
 def _finished(folder: Path, say: Callable[[str], Any]) -> Result | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.checkpoints._graft import graft
+from hypersphere.training.compute._head import of_params
 from hypersphere.training.compute._program import Program
 from hypersphere.training.compute._step import TrainState
 from hypersphere.training.machine._stop import StoppedError, StopSign
@@ -145,7 +146,9 @@ class Run:
             return state
         (params, stats), patterns = self._donor(), self._config.init_fresh
         given = {
-            "params": graft(state.params, params, patterns),
+            "params": graft(
+                state.params, params, patterns, padded=of_params(self._program.padded)
+            ),
             "stats": graft(state.stats, stats, patterns, must_fit=False),
         }
         average = state.average and jax.tree.map(jnp.copy, given)
