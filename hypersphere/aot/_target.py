@@ -177,10 +177,10 @@ class Target:
             with _without_cache():
                 return lowered.compile(compiler_options=self.options)
         except jax.errors.JaxRuntimeError as error:
-            found = re.search(r"\((\S+)([GMK])\) exceeds available HBM", str(error))
+            found = re.search(r"\((\S+)([TGMK])\) exceeds available HBM", str(error))
             if found is None:
                 raise
-            unit = {"G": 2**30, "M": 2**20, "K": 2**10}[found[2]]
+            unit = {"T": 2**40, "G": 2**30, "M": 2**20, "K": 2**10}[found[2]]
             raise DoesNotFitError(float(found[1]) * unit, self.chip.memory) from error
 
 
