@@ -13,6 +13,11 @@ def dotted(path: Path) -> str:
     return ".".join(map(str, path))
 
 
+def shown(path: Path | str) -> str:
+    """A path for people, for whom an empty one says nothing."""
+    return (path if isinstance(path, str) else dotted(path)) or "the model"
+
+
 def patterns(where: Where) -> tuple[str, ...]:
     """The glob patterns, of which a predicate has none."""
     if where is None or callable(where):

@@ -204,8 +204,8 @@ FAULTS = (
     Fault(
         "a projection comes one step late",
         "optim/_projection.py",
-        "count % every == 0",
-        "state.count % every == 0",
+        "where(count % every == 0, to_sphere, step)",
+        "where(state.count % every == 0, to_sphere, step)",
         "optim",
     ),
     Fault(
@@ -522,5 +522,26 @@ FAULTS = (
         "jnp.maximum(square - mean**2, 0)",
         "square",
         "training/test_evaluators.py",
+    ),
+    Fault(
+        "momentum is not carried along",
+        "optim/_riemannian.py",
+        "carried = [spheres.carried(direction, point, step, new) for _ in kept]",
+        "carried = [direction for _ in kept]",
+        "optim/test_spheres.py",
+    ),
+    Fault(
+        "a hyperball has radius one",
+        "optim/_hyperball.py",
+        "change(radius * direction(new, axes), param)",
+        "change(direction(new, axes), param)",
+        "optim/test_spheres.py",
+    ),
+    Fault(
+        "AdamP's decay is whole for what it projects",
+        "optim/_adamp.py",
+        "decay = weight_decay * jnp.where(ratio, decay_ratio, 1.0).astype(mu.dtype)",
+        "decay = weight_decay",
+        "optim/test_spheres.py",
     ),
 )

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import pickle
 
 import flax.linen
 import jax
@@ -105,6 +106,13 @@ def test_a_subclass_does_what_it_does_besides(draw):
     x = draw((1, 4, 4, 3))
     one, other = jax.jit(lambda one, other, x: (one(x), other(x)))(model, by_hand, x)
     np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_a_spherical_subclass_survives_pickle():
+    model = nn.spherize(Standardized(3, 4, (3, 3), rngs=nnx.Rngs(0)), subclasses=True)
+    other = pickle.loads(pickle.dumps(model))
+    assert type(other) is type(model) and nnx.graphdef(other) == nnx.graphdef(model)
+    np.testing.assert_array_equal(other.kernel[...], model.kernel[...])
 
 
 def test_a_subclass_that_multiplies_by_itself_is_refused_when_called():
@@ -332,6 +340,24 @@ def test_what_stays_plain_in_a_linen_model_is_told(draw, caplog):
     assert interceptor.paths == [*ALL[:4], "head"]
     assert interceptor.plain == {"stack": "StandardDense", "up": "ConvTranspose"}
     assert "left plain: StandardDense (stack), ConvTranspose (up)" in caplog.text
+
+
+class Tied(flax.linen.Module):
+    def setup(self):
+        self.embed = flax.linen.Embed(5, 3)
+
+    def __call__(self, x):
+        return self.embed.attend(x)
+
+
+def test_a_layer_of_which_another_method_is_called_is_told_as_well(draw, caplog):
+    with caplog.at_level(logging.INFO, "hypersphere"):
+        with linen.spherize() as interceptor:
+            twins.init_shapes(Tied(), draw((2, 3)))
+        with linen.spherize():
+            twins.init_shapes(flax.linen.Dense(2), draw((2, 3)))
+    assert interceptor.plain == {"embed": "Embed"}
+    assert "changed 1 layers: the model; left plain: none" in caplog.text
 
 
 def test_a_transposed_convolution_of_linen_is_the_spherical_layer(draw):

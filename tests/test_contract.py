@@ -12,6 +12,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as flax_linen, nnx
 
@@ -90,6 +91,14 @@ def projected(params):
     projection = optim.keep_unit_norm()
     steps = jnp.zeros_like(params)
     return projection.update(steps, projection.init(params), params)[0]
+
+
+def stepped(optimizer):
+    def step(params):
+        gradient = jnp.cos(params)
+        return params + optimizer.update(gradient, optimizer.init(params), params)[0]
+
+    return lambda rngs: step
 
 
 def max_abs_pool(pool):
@@ -268,6 +277,28 @@ ROWS = {
         lambda rngs: projected,
         images,
         per_example=False,  # a filter is spread over all axes but the last
+    ),
+    **{
+        f"optim.{name}": Row(
+            stepped(optimizer),
+            images,
+            per_example=False,  # as above
+        )
+        for name, optimizer in {
+            "riemannian_sgd": optim.riemannian_sgd(0.1, momentum=0.9, exact=True),
+            "riemannian_adam": optim.riemannian_adam(0.1),
+            "hyperball": optim.hyperball(optax.scale_by_adam(), 0.1),
+            "spherical": optim.spherical(optax.identity(), 0.1),
+            "adamp": optim.adamp(0.1, weight_decay=0.1),
+            "sgdp": optim.sgdp(0.1, momentum=0.9),
+            "keep_norm": optim.keep_norm(),
+            "tangent_projection": optim.tangent_projection(),
+        }.items()
+    },
+    "optim.effective_learning_rate": Row(
+        lambda rngs: lambda params: optim.effective_learning_rate(params, params + 1),
+        images,
+        per_example=False,
     ),
     "ops.Cosine": Row(lambda rngs: ops.Cosine(), cosines, sizes=(1.0, 0.0)),
     "ops.Linear": Row(lambda rngs: ops.Linear(), cosines, sizes=(1.0, 0.0)),

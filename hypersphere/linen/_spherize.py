@@ -21,6 +21,7 @@ from hypersphere._select import (
     is_selected_below,
     matches_below,
     patterns,
+    shown,
 )
 from hypersphere.linen._conv import DecoupledConv, SphereConv
 from hypersphere.linen._dense import SphereDense, SphereDenseGeneral
@@ -190,11 +191,11 @@ class Spherizer:
             return
         if self.strict:
             self._check_met()
-        kept = [f"{kind} ({path})" for path, kind in self.plain.items()]
+        kept = [f"{kind} ({shown(path)})" for path, kind in self.plain.items()]
         logging.getLogger("hypersphere").info(
             "spherize changed %d layers: %s; left plain: %s",
             len(self.paths),
-            ", ".join(self.paths) or "none",
+            ", ".join(map(shown, self.paths)) or "none",
             ", ".join(kept) or "none",
         )
 
@@ -207,14 +208,14 @@ class Spherizer:
     ) -> Any:
         """What Flax calls in place of every method of every module."""
         layer: Any = context.module
-        if context.method_name != "__call__" or isinstance(layer, _SPHERICAL):
+        if isinstance(layer, _SPHERICAL):
             return call(*args, **kwargs)
         if self.strict and not self._open:
             raise ValueError(
                 "`spherize(strict=True)` tells at the end of its `with`: write `with "
                 "linen.spherize(...):` in place of `with intercept_methods(...):`."
             )
-        base = self._base(layer)
+        base = self._base(layer) if context.method_name == "__call__" else None
         if base is None or not is_selected_below(self.where, layer.path, layer):
             answer = call(*args, **kwargs)
             self._note_plain(layer)
@@ -262,7 +263,7 @@ class Spherizer:
         name = PRODUCTS[base][0]
         if not fields[name].was_used:
             raise ValueError(
-                f"{dotted(layer.path)}, a `{type(layer).__name__}`, does not use its "
+                f"{shown(layer.path)}, a `{type(layer).__name__}`, does not use its "
                 f"field `{name}`, and would stay plain: leave it out of `where`."
             )
         return answer
@@ -305,22 +306,24 @@ class Spherizer:
 
     def _note_plain(self, layer: Any) -> None:
         """Notes a layer that has weights of its own."""
-        if layer.path[-1:] == ("similarity",) and dotted(layer.path[:-1]) in self.paths:
+        path = dotted(layer.path) if layer.scope else ""
+        inside = path.removesuffix("similarity").removesuffix(".")
+        if not layer.scope or {path, inside} & set(self.paths):
             return
-        params = layer.variables.get("params", {}) if layer.scope else {}
+        params = layer.variables.get("params", {})
         own = [value for value in params.values() if not isinstance(value, dict)]
         if any(jnp.ndim(getattr(value, "value", value)) > 1 for value in own):
-            self.plain[dotted(layer.path)] = type(layer).__name__
+            self.plain[path] = type(layer).__name__
 
     def _check_met(self) -> None:
         """Raises where nothing was changed, or a pattern matched nothing."""
         for pattern in patterns(self.where):
             if not any(matches_below(pattern, path) for path in self._met):
-                kept = ", ".join(f"{k} ({v})" for k, v in self.plain.items())
+                kept = ", ".join(f"{shown(k)} ({v})" for k, v in self.plain.items())
                 raise ValueError(
                     f"`spherize` has changed nothing that `where={pattern!r}` matches: "
                     "no such layer was called, or the function was compiled before. "
-                    f"Changed: {', '.join(self.paths) or 'none'}; plain: "
+                    f"Changed: {', '.join(map(shown, self.paths)) or 'none'}; plain: "
                     f"{kept or 'none'}."
                 )
         if not self._met:

@@ -236,8 +236,21 @@ def _watched(product: Any) -> Any:
     return property(get, product.fset)
 
 
+def _blank(base: type, kind: type) -> Any:
+    """A layer of a class that no module has, before it gets its attributes."""
+    return object.__new__(_class_of(base, kind))
+
+
 class _Watched(nnx.Module):
     """What is derived from Flax's layer might multiply in a way of its own."""
+
+    plain_class: type
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """For pickle, which looks a class up by its name."""
+        _, _, *rest = super().__reduce_ex__(protocol)
+        base = base_of_spherical(type(self))
+        return _blank, (base, self.plain_class), *rest
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         kind: Any = type(self)

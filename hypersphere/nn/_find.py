@@ -4,7 +4,7 @@ from typing import Any
 
 from flax import nnx
 
-from hypersphere._select import dotted
+from hypersphere._select import dotted, shown
 from hypersphere.nn._head import AngularHead
 from hypersphere.nn._norm import SphereNorm
 
@@ -97,7 +97,7 @@ def named(layers: dict[str, nnx.Module]) -> str:
     """Layers by their type: `2 Embed (a, b), 1 Linear (head)`."""
     kinds: dict[str, list[str]] = {}
     for path, layer in layers.items():
-        kinds.setdefault(type(layer).__name__, []).append(path or "the model")
+        kinds.setdefault(type(layer).__name__, []).append(shown(path))
     told = []
     for kind, paths in kinds.items():
         more = [f"{len(paths) - _SHOWN} more"] if len(paths) > _SHOWN else []

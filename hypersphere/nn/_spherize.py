@@ -20,6 +20,7 @@ from hypersphere._select import (
     is_selected_below,
     matches_below,
     patterns,
+    shown,
 )
 from hypersphere.nn._convert import (
     base_of_spherical,
@@ -128,7 +129,7 @@ def spherize(
         "spherize changed %d of %d layers: %s; left plain: %s",
         len(chosen),
         len(all_of_them),
-        ", ".join(map(dotted, chosen)),
+        ", ".join(map(shown, chosen)),
         named(plain_layers(copy)) or "none",
     )
     return copy
@@ -271,7 +272,7 @@ def _chosen(
             if matches_below(pattern, path):
                 raise ValueError(
                     f"`{who}` cannot change what `where={pattern!r}` matches: "
-                    f"{dotted(path) or 'the model'}, a `{type(node).__name__}`, "
+                    f"{shown(path)}, a `{type(node).__name__}`, "
                     f"{reasons[path]}."
                 )
         nearest = difflib.get_close_matches(pattern, names, n=5, cutoff=0.0)

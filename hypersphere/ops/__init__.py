@@ -52,4 +52,11 @@ from hypersphere.ops._similarity import (
     sharpened_cosine as sharpened_cosine,
     sigmoid as sigmoid,
 )
+from hypersphere.ops._sphere import (
+    exponential_map as exponential_map,
+    geodesic_distance as geodesic_distance,
+    logarithm_map as logarithm_map,
+    tangent as tangent,
+    transport as transport,
+)
 from hypersphere.ops._transpose import sphere_conv_transpose as sphere_conv_transpose
