@@ -113,8 +113,13 @@ def _scaled(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def each_leaf(function: Callable[..., Any], tree: Any, *rest: Any) -> tuple[Any, ...]:
-    """Trees of the first, the second, ... thing that a function returns of leaves."""
+    """Trees of the first, the second, ... thing that a function returns of leaves.
+
+    It returns as many as there are other trees: an update, and what is remembered.
+    """
     leaves, structure = jax.tree.flatten(tree)
+    if not leaves:  # all are masked
+        return tree, *rest[1:]
     others = [structure.flatten_up_to(each) for each in rest]
     found = [function(*each) for each in zip(leaves, *others, strict=True)]
     return tuple(map(structure.unflatten, zip(*found, strict=True)))

@@ -36,6 +36,13 @@ from hypersphere.recipes._models import (
     ResNet as ResNet,
     SphereNet as SphereNet,
 )
+from hypersphere.recipes._on_spheres import (
+    SGDP as SGDP,
+    AdamP as AdamP,
+    Hyperball as Hyperball,
+    RiemannianAdam as RiemannianAdam,
+    RiemannianSGD as RiemannianSGD,
+)
 from hypersphere.recipes._optimizers import (
     LAMB as LAMB,
     OPTIMIZERS as OPTIMIZERS,

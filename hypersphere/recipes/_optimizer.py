@@ -3,10 +3,11 @@
 import abc
 import copy
 import dataclasses
+import functools
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import optax
 from flax import nnx
@@ -24,6 +25,10 @@ from hypersphere.training.settings import (
 )
 
 Transformations = list[optax.GradientTransformation]
+ByRate = Callable[
+    [Callable[[optax.Schedule], optax.GradientTransformation]],
+    optax.GradientTransformation,
+]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -89,6 +94,19 @@ class Optimizer(OptimConfig):
             decay: What adds the decay; empty for none.
         """
 
+    def stepping(
+        self, groups: "Groups", decay: Transformations, by_rate: ByRate
+    ) -> Transformations:
+        """What makes steps of gradients: by default the direction, and then the rate.
+
+        Args:
+            groups: Which parameters are what.
+            decay: As for `direction`.
+            by_rate: (rate -> a transformation) -> that with the rate of each parameter.
+        """
+        rate = by_rate(optax.scale_by_learning_rate)
+        return [*self.direction(groups.kernels, decay), rate]
+
     def make(self, steps: int, model: nnx.Module) -> optax.GradientTransformation:
         """The optimizer, without the penalties, which are part of the loss.
 
@@ -131,11 +149,15 @@ class Optimizer(OptimConfig):
             )
         spherical = frozenset(nn.directions(model))
         kernels = {path for path, rank in ranks.items() if is_kernel(path) and rank > 1}
-        decay = _decay(self, ranks, kernels - spherical, frozen)
+        decayed = _decayed(self, ranks, kernels - spherical, frozen)
+        weights = optax.add_decayed_weights(self.weight_decay, mask(decayed))
         optimizer = optax.chain(
             *([optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []),
-            *self.direction(kernels, decay),
-            _learning_rate(self, steps, trained),
+            *self.stepping(
+                Groups(kernels - frozen, spherical - frozen, decayed),
+                [weights] if decayed else [],
+                functools.partial(_by_rate, self, steps, trained),
+            ),
             *_unit_norm(self, spherical - frozen),
         )
         if not frozen:
@@ -195,13 +217,27 @@ class Optimizer(OptimConfig):
                 )
 
 
-def _decay(
+class Groups(NamedTuple):
+    """The paths of parameters that are trained, by what they are.
+
+    Attributes:
+        kernels: All kernels.
+        spherical: Those of spherical filters.
+        decayed: What the weight decay acts on.
+    """
+
+    kernels: Collection[str]
+    spherical: Collection[str]
+    decayed: Collection[str]
+
+
+def _decayed(
     config: Optimizer, paths: Collection[str], default: set[str], frozen: set[str]
-) -> list[optax.GradientTransformation]:
+) -> set[str]:
     if config.weight_decay:
         chosen = fitting("decay", config.decay, paths) if config.decay else default
         if decayed := chosen - frozen:
-            return [optax.add_decayed_weights(config.weight_decay, mask(decayed))]
+            return decayed
         raise ValueError(
             f"`config.optim.weight_decay={config.weight_decay!r}` has no parameter to "
             "act on: all kernels are spherical or frozen. Name some in "
@@ -212,11 +248,14 @@ def _decay(
             "`config.optim.decay` needs a positive `config.optim.weight_decay`, got "
             f"{config.weight_decay!r}."
         )
-    return []
+    return set()
 
 
-def _learning_rate(
-    config: Optimizer, steps: int, trained: Sequence[str]
+def _by_rate(
+    config: Optimizer,
+    steps: int,
+    trained: Sequence[str],
+    make: Callable[[optax.Schedule], optax.GradientTransformation],
 ) -> optax.GradientTransformation:
     """One rate for all, or one for each group of parameters."""
     schedules: dict[str, optax.Schedule] = {"": config.make_schedule(steps)}
@@ -232,9 +271,9 @@ def _learning_rate(
         groups |= dict.fromkeys(chosen, text)
         schedules[text] = changed.make_schedule(steps)
     if not groups:
-        return optax.scale_by_learning_rate(schedules[""])
+        return make(schedules[""])
     return optax.partition(
-        {group: optax.scale_by_learning_rate(s) for group, s in schedules.items()},
+        {group: make(schedule) for group, schedule in schedules.items()},
         by_path(lambda path, _: groups.get(path, "")),
     )
 

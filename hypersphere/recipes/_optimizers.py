@@ -8,6 +8,13 @@ from typing import Any
 import optax
 from optax import contrib
 
+from hypersphere.recipes._on_spheres import (
+    SGDP,
+    AdamP,
+    Hyperball,
+    RiemannianAdam,
+    RiemannianSGD,
+)
 from hypersphere.recipes._optimizer import Optimizer, Transformations
 from hypersphere.recipes._parameters import by_path
 from hypersphere.training.settings import OptimConfig, number
@@ -185,5 +192,10 @@ OPTIMIZERS: dict[str, type[OptimConfig]] = {
     "sgd": SGD,
     "lion": Lion,
     "lamb": LAMB,
+    "riemannian_sgd": RiemannianSGD,
+    "riemannian_adam": RiemannianAdam,
+    "hyperball": Hyperball,
+    "adamp": AdamP,
+    "sgdp": SGDP,
     "muon": Muon,
 }
