@@ -132,3 +132,12 @@ def check_filters(who: str, shape: tuple[int, ...], filters: tuple[int, ...]) ->
             f"`{who}` needs cosines whose last axes are `features={features}`, got "
             f"`cos.shape={shape}`."
         )
+
+
+def check_at_least_two(who: str, kernel: Any) -> None:
+    """Raises unless a kernel has filters, which can be compared."""
+    if kernel.ndim < 2 or kernel.shape[-1] < 2:
+        raise ValueError(
+            f"`{who}` needs at least two filters, on the last axis of `kernel`, got "
+            f"`kernel.shape={kernel.shape}`."
+        )

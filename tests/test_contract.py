@@ -273,6 +273,28 @@ ROWS = {
         sizes=(1.0, 0.0, 1e8),  # its fourth power is in range
         per_example=False,
     ),
+    **{
+        f"regularizers.{name}": Row(
+            lambda rngs, penalty=penalty: penalty,
+            images,
+            sizes=(1.0, 0.0, 1e8),
+            per_example=False,
+        )
+        for name, penalty in {
+            "hyperspherical_energy": functools.partial(
+                regularizers.hyperspherical_energy, angular=True, half_space=True
+            ),
+            "separation": regularizers.separation,
+            "gram_determinant": regularizers.gram_determinant,
+            "polarization": lambda w: regularizers.polarization(w, w[..., 0].ravel()),
+            "covering": lambda w: regularizers.covering(w, w[..., 0].ravel()),
+            "koleo": lambda x: regularizers.koleo(x.reshape(-1, x.shape[-1])),
+            "uniformity": lambda x: regularizers.uniformity(x.reshape(-1, x.shape[-1])),
+            "alignment": lambda x: regularizers.alignment(
+                *[y.reshape(-1, x.shape[-1]) for y in (x, x[::-1])]
+            ),
+        }.items()
+    },
     "optim.keep_unit_norm": Row(
         lambda rngs: projected,
         images,
@@ -327,6 +349,7 @@ NOT_LAYERS = {
     "losses.sphereface2_bias",
     "losses.subcentre_outliers",
     "optim.Columns",
+    "regularizers.random_projections",
     "optim.in_float32",
     "optim.put_columns",
     "optim.take_columns",
