@@ -388,7 +388,7 @@ def test_strictness_tells_of_a_function_that_was_compiled_before(draw):
 
 def test_strictness_tells_of_a_pattern_that_matches_nothing(draw):
     model, x = Encoder(), draw(X)
-    with pytest.raises(ValueError, match=r"nothing that `where='attn'` matches.*head"):
+    with pytest.raises(ValueError, match=r"nothing that 'attn' matches.*head"):
         with linen.spherize(where=["attn", "head"], strict=True):
             twins.init_shapes(model, x)
     with pytest.raises(ValueError, match="write `with linen.spherize"):

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import re
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -307,7 +308,7 @@ class Spherizer:
     def _note_plain(self, layer: Any) -> None:
         """Notes a layer that has weights of its own."""
         path = dotted(layer.path) if layer.scope else ""
-        inside = path.removesuffix("similarity").removesuffix(".")
+        inside = re.sub(r"(\.?similarity)+$", "", path)
         if not layer.scope or {path, inside} & set(self.paths):
             return
         params = layer.variables.get("params", {})
@@ -317,11 +318,11 @@ class Spherizer:
 
     def _check_met(self) -> None:
         """Raises where nothing was changed, or a pattern matched nothing."""
-        for pattern in patterns(self.where):
+        for pattern in (*patterns(self.where), *patterns(self.head)):
             if not any(matches_below(pattern, path) for path in self._met):
                 kept = ", ".join(f"{shown(k)} ({v})" for k, v in self.plain.items())
                 raise ValueError(
-                    f"`spherize` has changed nothing that `where={pattern!r}` matches: "
+                    f"`spherize` has changed nothing that {pattern!r} matches: "
                     "no such layer was called, or the function was compiled before. "
                     f"Changed: {', '.join(map(shown, self.paths)) or 'none'}; plain: "
                     f"{kept or 'none'}."
