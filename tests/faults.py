@@ -197,8 +197,8 @@ FAULTS = (
     Fault(
         "a mean in the place of a sum",
         "regularizers/_orthogonality.py",
-        "jnp.sum(jnp.square(excess))",
-        "jnp.mean(jnp.square(excess))",
+        "jnp.sum(jnp.square(_excess(filters)))",
+        "jnp.mean(jnp.square(_excess(filters)))",
         "regularizers",
     ),
     Fault(

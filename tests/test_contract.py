@@ -285,6 +285,8 @@ ROWS = {
                 regularizers.hyperspherical_energy, angular=True, half_space=True
             ),
             "separation": regularizers.separation,
+            "nearest_cosine": regularizers.nearest_cosine,
+            "length_variance": regularizers.length_variance,
             "gram_determinant": regularizers.gram_determinant,
             "polarization": lambda w: regularizers.polarization(w, w[..., 0].ravel()),
             "covering": lambda w: regularizers.covering(w, w[..., 0].ravel()),

@@ -4,6 +4,8 @@ from hypersphere.regularizers._energy import (
     covering as covering,
     gram_determinant as gram_determinant,
     hyperspherical_energy as hyperspherical_energy,
+    length_variance as length_variance,
+    nearest_cosine as nearest_cosine,
     polarization as polarization,
     random_projections as random_projections,
     separation as separation,

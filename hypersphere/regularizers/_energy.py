@@ -140,6 +140,70 @@ def separation(
     return 2 * cos[nearest // count, nearest % count] - 2
 
 
+def nearest_cosine(
+    kernel: Float[Array, "*window in_features filters"],
+) -> Float[Array, ""]:
+    """The mean cosine of filters, or class centres, to their nearest others.
+
+    Args:
+        kernel: One filter along each entry of the last axis, at least two.
+
+    Returns:
+        A number in [-1, 1], in at least float32. Which one is the nearest is not
+        learned.
+
+    Raises:
+        TypeError: If `kernel` is not real floating point.
+        ValueError: If there are fewer than two filters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import regularizers
+        >>> print(regularizers.nearest_cosine(jnp.eye(3)).round(2))
+        0.0
+
+    References:
+        Zhao, Xu and Cheng, RegularFace, CVPR 2019, which adds it to a loss.
+        Differs: cosines are divided by the lengths once, as in its code.
+    """
+    filters = _unit_filters("nearest_cosine", kernel)
+    cos = _cosines(filters, filters)
+    others = jnp.where(jnp.eye(filters.shape[1], dtype=bool), -jnp.inf, cos)
+    nearest = jnp.argmax(jax.lax.stop_gradient(others), axis=0)
+    return jnp.mean(cos[nearest, jnp.arange(filters.shape[1])])
+
+
+def length_variance(
+    kernel: Float[Array, "*window in_features filters"],
+) -> Float[Array, ""]:
+    """A quarter of the variance of the squared lengths of filters or class centres.
+
+    Args:
+        kernel: One filter along each entry of the last axis, at least two.
+
+    Returns:
+        A number at least zero in the kernel's units to the fourth power, in at least
+        float32.
+
+    Raises:
+        TypeError: If `kernel` is not real floating point.
+        ValueError: If there are fewer than two filters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import regularizers
+        >>> print(regularizers.length_variance(jnp.eye(3)))
+        0.0
+
+    References:
+        Wu et al., Deep Face Recognition with Center Invariant Loss, 2017.
+    """
+    check_floating("length_variance", kernel=kernel)
+    check_at_least_two("length_variance", kernel)
+    flat = jnp.reshape(widened(kernel), (-1, kernel.shape[-1]))
+    return jnp.var(jnp.sum(jnp.square(flat), axis=0)) / 4
+
+
 def gram_determinant(
     kernel: Float[Array, "*window in_features filters"], *, jitter: float = 1e-6
 ) -> Float[Array, ""]:
@@ -160,7 +224,7 @@ def gram_determinant(
         >>> import jax.numpy as jnp
         >>> from hypersphere import regularizers
         >>> round(float(regularizers.gram_determinant(jnp.eye(3))), 3)
-        0.05
+        0.051
 
     References:
         Liu et al., Learning with Hyperspherical Uniformity, AISTATS 2021.

@@ -1,5 +1,8 @@
 """Penalties that keep the filters of a layer apart."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -7,22 +10,68 @@ from hypersphere._checks import check_floating
 from hypersphere._dtypes import widened
 
 
+def _excess(filters: Array) -> Array:
+    """The Gram matrix of columns but for one of orthonormal ones."""
+    products = jnp.matmul(filters.T, filters, precision="highest")
+    return products - jnp.eye(filters.shape[1], dtype=filters.dtype)
+
+
+def _soft(filters: Array) -> Array:
+    return jnp.sum(jnp.square(_excess(filters)))
+
+
+def _double(filters: Array) -> Array:
+    return _soft(filters) + _soft(filters.T)
+
+
+def _row_sum(filters: Array) -> Array:
+    return jnp.max(jnp.sum(jnp.abs(_excess(filters)), axis=1))
+
+
+def _coherence(filters: Array) -> Array:
+    return jnp.max(jnp.abs(_excess(filters)))
+
+
+def _spectral(filters: Array) -> Array:
+    # Where two of the largest are equal the norm has no slope; with the vector held
+    # still it has that of one of them.
+    excess = _excess(filters)
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(excess))
+    largest = vectors[:, jnp.argmax(jnp.abs(values))]
+    return jnp.abs(largest @ excess @ largest)
+
+
+FORMS: dict[str, Callable[[Array], Array]] = {
+    "so": _soft,
+    "dso": _double,
+    "mc": _row_sum,
+    "mc_entry": _coherence,
+    "srip": _spectral,
+}
+"""Norms of `W.T @ W - I` by the names of their authors."""
+
+
 def orthogonality(
-    kernel: Float[Array, "*window in_features filters"],
+    kernel: Float[Array, "*window in_features filters"], *, form: str = "so"
 ) -> Float[Array, ""]:
-    """How far the filters are from orthonormal: `sum((W.T @ W - I)**2)`.
+    """How far the filters are from orthonormal: a norm of `W.T @ W - I`.
 
     Args:
         kernel: One filter along each entry of the last axis; W is the kernel reshaped
             to (fan_in, filters). Lengths count: the penalty pulls them to one.
+        form: "so", the sum of squares; "dso", that and the one of `W @ W.T - I`; "mc",
+            the largest sum of magnitudes of a row; "mc_entry", the largest magnitude,
+            which others mean by mutual coherence; "srip", the largest magnitude of an
+            eigenvalue.
 
     Returns:
-        A number in the kernel's units to the fourth power, at least zero, in at least
-        float32. With more filters than fan_in it is at least `filters - fan_in`.
+        A number at least zero, in at least float32, in the kernel's units to the fourth
+        power for the first two forms and to the second one for the others. With more
+        filters than fan_in "so" is at least `filters - fan_in`.
 
     Raises:
         TypeError: If `kernel` is not real floating point.
-        ValueError: If `kernel` has fewer than two axes.
+        ValueError: If `kernel` has fewer than two axes, or there is no such form.
 
     Example:
         >>> import jax.numpy as jnp
@@ -31,8 +80,12 @@ def orthogonality(
         3.0
 
     References:
-        Liu et al., Deep Hyperspherical Learning, NIPS 2017 The authors
+        Liu et al., Deep Hyperspherical Learning, NIPS 2017, for "so". The authors
         weigh it by 1e-4. https://arxiv.org/abs/1711.03189
+        Bansal et al., Can We Gain More from Orthogonality Regularizations, NeurIPS
+        2018, for the others. https://arxiv.org/abs/1810.09102
+        Differs: their code of SRIP estimates the square of the eigenvalue by one step
+        from a random vector.
     """
     check_floating("orthogonality", kernel=kernel)
     if kernel.ndim < 2:
@@ -40,8 +93,8 @@ def orthogonality(
             "`orthogonality` needs `kernel.ndim >= 2`, filters on the last axis, got "
             f"`kernel.shape={kernel.shape}`."
         )
-    wide = widened(kernel)
-    filters = jnp.reshape(wide, (-1, kernel.shape[-1]))
-    products = jnp.matmul(filters.T, filters, precision="highest")
-    excess = products - jnp.eye(kernel.shape[-1], dtype=wide.dtype)
-    return jnp.sum(jnp.square(excess))
+    if form not in FORMS:
+        raise ValueError(
+            f"`orthogonality` has the forms {', '.join(FORMS)}, got `form={form!r}`."
+        )
+    return FORMS[form](jnp.reshape(widened(kernel), (-1, kernel.shape[-1])))

@@ -62,6 +62,19 @@ def test_values_and_slopes_are_the_published_ones():
             np.testing.assert_allclose(slope, truth, atol=1e-9, err_msg=name)
 
 
+def test_penalties_on_class_centres_are_the_published_ones():
+    pairs = {
+        "regular_face": regularizers.nearest_cosine,
+        "center_invariant": regularizers.length_variance,
+    }
+    with jax.enable_x64(True):
+        for name, penalty in pairs.items():
+            centres = jax.device_put(GOLDEN[f"{name}/w"].T)
+            value, slope = jax.jit(jax.value_and_grad(penalty))(centres)
+            np.testing.assert_allclose(value, GOLDEN[f"{name}/mean"], rtol=1e-9)
+            np.testing.assert_allclose(slope, GOLDEN[f"{name}/dw"].T, atol=1e-9)
+
+
 def test_projected_energies_are_the_published_ones_but_for_their_eps():
     maps = jax.device_put(np.float32(GOLDEN["comhe/projections"]))
     both = jax.jit(

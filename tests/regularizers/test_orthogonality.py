@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 
 from hypersphere import regularizers
+from hypersphere.regularizers._orthogonality import FORMS
 from tests import helpers, reference
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
+ENERGIES = np.load(GOLDEN / "energies.npz")
+PUBLISHED = {  # of rows there
+    f"orth_{form}_{shape}": form
+    for form in FORMS
+    for shape in ("5x6", "6x5")
+    if f"orth_{form}_{shape}/value" in ENERGIES
+}
+
 orthogonality = jax.jit(regularizers.orthogonality)
 value_and_gradient = jax.jit(jax.value_and_grad(regularizers.orthogonality))
 
@@ -95,3 +104,29 @@ def test_bad_kernels_are_named(as_a_user):
         TypeError, match=r"`orthogonality` needs real.*`kernel\.dtype=int32`"
     ):
         regularizers.orthogonality(np.zeros((4, 4), np.int32))
+
+
+def test_every_form_has_the_published_value_and_slope():
+    assert set(PUBLISHED.values()) == set(FORMS)
+    with jax.enable_x64(True):
+        starts = {name: jax.device_put(ENERGIES[f"{name}/W"].T) for name in PUBLISHED}
+
+        @jax.jit
+        def all_of_them(starts):
+            return {
+                name: jax.value_and_grad(
+                    lambda w, form=form: regularizers.orthogonality(w, form=form)
+                )(starts[name])
+                for name, form in PUBLISHED.items()
+            }
+
+        found = jax.tree.map(np.asarray, all_of_them(starts))
+    for name, (value, slope) in found.items():
+        truth = ENERGIES[f"{name}/value"], ENERGIES[f"{name}/dW"].T
+        np.testing.assert_allclose(value, truth[0], rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(slope, truth[1], atol=1e-8, err_msg=name)
+
+
+def test_another_form_is_refused():
+    with pytest.raises(ValueError, match="forms so, dso, mc, mc_entry, srip, got"):
+        regularizers.orthogonality(jax.device_put(np.eye(2)), form="soft")
