@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from hypersphere import models, nn, ops, recipes
-from hypersphere.training.compute._penalty import penalty
+from hypersphere.training.compute._penalty import check_penalty, penalty
 from tests.helpers import filled
 
 
@@ -155,3 +155,38 @@ def test_the_penalty_is_differentiable_where_filters_are_zero():
     model.kernel[...] = jax.device_put(np.zeros((3, 2), np.float32))
     gradient = compiled(model, recipes.Adam(orthogonality=1.0), jax.grad)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_further_penalties_are_on_what_their_patterns_fit():
+    model = small(similarity=None)
+    kernels = {k: v for k, v in flat_params(model).items() if k.endswith("conv.kernel")}
+    config = recipes.Adam(
+        orthogonality=0.0,
+        penalties=(
+            "*.conv.kernel: 0.5 orthogonality",
+            "head.kernel: 0.25 l2",
+            "head.kernel: 2 energy",
+        ),
+    )
+    head = flat_params(model)["head.kernel"]
+    units = head / np.linalg.norm(head, axis=0)
+    apart = [np.linalg.norm(units[:, i] - units[:, i - 1]) for i in range(3)]
+    expected = 0.5 * sum(map(overlap, kernels.values()))
+    expected += 0.25 * np.sum(head**2) + 2 * np.mean(1 / np.array(apart))
+    np.testing.assert_allclose(compiled(model, config), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("*.kernel orthogonality", "entries `PATTERN: WEIGHT NAME`"),
+        ("*.kernel: -1 orthogonality", "with a positive weight"),
+        ("*.kernel: 1 orthogonalty", "Did you mean 'orthogonality'"),
+        ("haed.kernel: 1 energy", r"nearest parameters are head\.kernel"),
+        ("*: 1 energy", "compares filters, which lie along the last"),
+    ],
+)
+def test_penalties_that_make_no_sense_are_refused_before_training(entry, message):
+    model = nnx.eval_shape(lambda: models.SphereNet(depth=3, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=message):
+        check_penalty(model, recipes.Adam(penalties=(entry,)))

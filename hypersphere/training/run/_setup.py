@@ -130,7 +130,7 @@ def make_program(
     """
     parts = _build.complete(own or Parts(), config, images)
     is_usual = images.num_classes and images.dtype == "uint8"
-    if own is not None and own.make_model is not None:
+    if config.optim.penalties or (own is not None and own.make_model is not None):
         check_penalty(nnx.eval_shape(parts.make_model), config.optim)
     if labels is not None and (not is_usual or (own and own.given)):
         check_parts(parts, images, labels, config.batch_size)

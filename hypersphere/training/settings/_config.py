@@ -159,6 +159,11 @@ class OptimConfig(Recipe, abc.ABC):
         orthogonality: Weight of the orthogonality penalty on spherical filters.
         l2: Weight of the sum of squares of plain kernels, the head, and the scales and
             biases of batch normalization.
+        penalties: Further ones, on any parameters, `PATTERN: WEIGHT NAME` such as
+            `*.conv.kernel: 0.1 half_space_energy`: `orthogonality`, `dso`, `mc`,
+            `srip`, `energy`, `half_space_energy`, `separation`, `gram_determinant`,
+            `nearest_cosine` or `l2`, the sum of squares. Of all parameters that a
+            pattern fits the penalties are added up.
     """
 
     path: ClassVar[str] = "optim"
@@ -166,6 +171,7 @@ class OptimConfig(Recipe, abc.ABC):
     ema: float = number(0.0, 0, 1, "[)")
     orthogonality: float = number(1e-4, 0)
     l2: float = number(0.0, 0)
+    penalties: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def make(self, steps: int, model: Any) -> Any:
