@@ -52,6 +52,7 @@ BUDGETS = {
     "tests/training/test_fingerprint.py": Budget(46, 0, "arrays of every dtype"),
     "tests/training/test_loop.py": Budget(38, 27, "whole runs"),
     "tests/training/test_parts.py": Budget(30, 24, "a whole run of one's own parts"),
+    "tests/training/test_penalty.py": Budget(41, 0, "a penalty is a program"),
     "tests/recipes/test_optimizers.py": Budget(49, 10, "an optimizer is a program"),
 }
 
