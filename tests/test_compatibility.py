@@ -134,6 +134,17 @@ def test_a_pattern_on_what_cannot_be_changed_says_what_and_why(where, message):
         nn.spherize(nnx.eval_shape(lambda: Block(nnx.Rngs(0))), where=where)
 
 
+def test_an_einsum_without_an_angle_stays_plain_and_says_why():
+    rngs = nnx.Rngs(0)
+    model = nnx.Sequential(
+        nnx.Einsum("btd,dk->bk", (8, 3), rngs=rngs), nnx.Linear(3, 2, rngs=rngs)
+    )
+    changed = nn.spherize(model)
+    assert list(nn.plain_layers(changed)) == ["layers.0"]
+    with pytest.raises(ValueError, match="has the einsum 'btd,dk->bk'.*sum over t"):
+        nn.spherize(model, where="layers.0")
+
+
 def stacked(kind):
     """Three models in one, as for an ensemble or a scan over layers."""
     make = lambda key: kind(nnx.Rngs(key))  # noqa: E731

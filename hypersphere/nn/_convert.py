@@ -58,6 +58,11 @@ def why_not(layer: Any, *, subclasses: bool) -> str:
         return f"is none of {names}"
     if kind is not base and not subclasses:
         return f"is derived from nnx.{base.__name__}: see `subclasses=True`"
+    if base is nnx.Einsum:
+        try:
+            einsum_filters(layer.einsum_str, layer.kernel_shape)
+        except ValueError as error:
+            return f"has the einsum {layer.einsum_str!r}. {error}".rstrip(".")
     if not TWINS[base].product and kind.__call__ is not base.__call__:
         return f"has a `__call__` of its own, and nnx.{base.__name__} no hook in it"
     return ""

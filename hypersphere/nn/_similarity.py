@@ -198,7 +198,7 @@ class Scaled(nnx.Module):
 
 
 def make_similarity(
-    who: str, similarity: Similarity, features: Features, rngs: nnx.Rngs
+    who: str, similarity: Similarity, features: Features | None, rngs: nnx.Rngs
 ) -> Similarity:
     """The layer's own similarity: a class (or a partial of one) is instantiated."""
     check_callable(
@@ -211,6 +211,11 @@ def make_similarity(
     made = similarity.func if is_partial else similarity
     if not isinstance(made, type):
         return similarity
-    if issubclass(made, nnx.Module):
-        return similarity(features, rngs=rngs)
-    return similarity()
+    if not issubclass(made, nnx.Module):
+        return similarity()
+    if features is None:
+        raise ValueError(
+            f"`{who}` needs a similarity without parameters for an einsum whose answer "
+            "has its '...' behind the filters: they broadcast against no last axes."
+        )
+    return similarity(features, rngs=rngs)

@@ -71,7 +71,7 @@ class Subscripts(NamedTuple):
 
 def einsum_filters(
     subscripts: str, kernel_shape: tuple[int, ...]
-) -> int | tuple[int, ...]:
+) -> int | tuple[int, ...] | None:
     """How many filters the kernel of an einsum has, where they are in an answer.
 
     Args:
@@ -80,11 +80,11 @@ def einsum_filters(
 
     Returns:
         The shape of one number per filter that broadcasts against the last axes of an
-        answer; a number where the last axis alone has the filters.
+        answer; a number where the last axis alone has the filters, None where "..."
+        comes behind them.
 
     Raises:
-        ValueError: If the subscripts are others than these, or the filters are not on
-            the last axes.
+        ValueError: If the subscripts are others than these.
 
     Example:
         >>> from hypersphere import ops
@@ -101,10 +101,7 @@ def einsum_filters(
     places = [i for i, each in enumerate(letters.output) if each in letters.kernel]
     first = min(places, default=len(found) - 1)
     if "." in letters.output[first:]:
-        raise ValueError(
-            "A similarity with parameters for each filter needs the filters behind the "
-            f"'...' of an answer, got {subscripts!r}."
-        )
+        return None
     shape = tuple(found[first:]) or (1,)
     return shape[0] if len(shape) == 1 else shape
 

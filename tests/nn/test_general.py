@@ -90,5 +90,9 @@ def test_wrong_arguments_are_refused(as_a_user):
         nn.SphereEinsum("bd,dk->bk", (4, 5), eps=0.0, rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match="cannot sum over c"):
         nn.SphereEinsum("bcd,dk->bk", (4, 5), rngs=nnx.Rngs(0))
+    text, rngs = "...d,dk->k...", nnx.Rngs(0)
+    assert nn.SphereEinsum(text, (4, 5), rngs=rngs).similarity == ops.Cosine()
+    with pytest.raises(ValueError, match="a similarity without parameters"):
+        nn.SphereEinsum(text, (4, 5), similarity=nn.LearnableSigmoid, rngs=rngs)
     with pytest.raises(TypeError, match="callable `similarity`"):
         nn.SphereLinearGeneral(4, 5, similarity="cosine", rngs=nnx.Rngs(0))
