@@ -112,7 +112,7 @@ def curves(
         for name in STATISTICS:
             bundles[_COLUMNS[name]] = bundle([r.curve(name) for r in group])
         for column, found in bundles.items():
-            if len(found.steps):
+            if len(found.steps) > 1:  # one evaluation is no curve
                 grid.setdefault(row, {}).setdefault(column, {})[line] = found
     return grid
 
