@@ -1,11 +1,12 @@
 """How evenly filters are spread over a sphere, as numbers to be made small."""
 
 import functools
-from collections.abc import Callable
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from hypersphere import ops
@@ -330,28 +331,25 @@ def _to_pole(who: str, kernel: Array, pole: Array, *, half_space: bool) -> Array
     filters = _unit_filters(who, kernel)
     cos = _cosines(filters, ops.unit(widened(pole), eps=_EPS)[:, None])[:, 0]
     cos = jnp.concatenate([cos, -cos]) if half_space else cos
-    return 2 - 2 * cos
+    return jnp.maximum(2 - 2 * cos, 0)
 
 
-def _potential(power: int, *, angular: bool) -> Callable[[Array], Array]:
-    """The energy of a pair, from its cosine."""
+def _squared(cos: Array, *, angular: bool) -> Array:
+    """The squared distance, or angle, of a pair from its cosine."""
+    return jnp.square(ops.angle(cos)) if angular else jnp.maximum(2 - 2 * cos, 0)
 
-    def of(cos: Array) -> Array:
-        if angular:
-            squares = jnp.square(ops.angle(cos))
-        else:
-            squares = jnp.maximum(2 - 2 * cos, 0)
-        squares = squares + _EPS**2
-        return -jnp.log(squares) / 2 if power == 0 else squares ** (-power / 2)
 
-    return of
+def _potential(squares: ArrayLike, power: int) -> Array:
+    """The energy of a pair from its squared distance."""
+    squares = jnp.asarray(squares + _EPS**2)
+    return -jnp.log(squares) / 2 if power == 0 else squares ** (-power / 2)
 
 
 def _energy(
     filters: Array, *, power: int, angular: bool, half_space: bool, block: int
 ) -> Array:
     """Of unit filters (fan_in, filters): pair by pair, some rows at once."""
-    pair = _potential(power, angular=angular)
+    pair = lambda cos: _potential(_squared(cos, angular=angular), power)  # noqa: E731
     count = filters.shape[1]
     pairs = count * (count - 1) / 2
     size = min(block, count) or count
@@ -374,5 +372,5 @@ def _energy(
     if not half_space:
         return total / pairs
     # Two of each pair and of its opposite, and every filter with its own opposite.
-    opposite = jax.lax.stop_gradient(pair(-jnp.ones((), filters.dtype)))
+    opposite = _potential(math.pi**2 if angular else 4.0, power)
     return (2 * total + count * opposite) / (count * (2 * count - 1))
