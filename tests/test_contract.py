@@ -521,10 +521,17 @@ def test_a_second_call_is_not_traced_again(name):
     jax.eval_shape(traced_once, again, *ROWS[name].inputs(2, 1.0))
 
 
+def is_seldom(name):
+    """Of many that are made of the same few lines some are enough among fast tests."""
+    fast = "keep_unit_norm", "riemannian_sgd", "adamp", "hyperspherical_energy", "koleo"
+    is_one_of_many = name.startswith(("optim.", "regularizers."))
+    return name.startswith("linen.") or (is_one_of_many and not name.endswith(fast))
+
+
 @pytest.mark.parametrize(
     "name",
     [  # Linen's layers compute what those of NNX do, which the twins' tests show
-        pytest.param(name, marks=pytest.mark.slow if name.startswith("linen.") else [])
+        pytest.param(name, marks=pytest.mark.slow if is_seldom(name) else [])
         for name in ROWS
     ],
 )

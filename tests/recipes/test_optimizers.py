@@ -9,6 +9,7 @@ from flax import nnx
 from hypersphere import nn, optim, recipes
 from hypersphere.recipes import _optimizer
 from hypersphere.recipes._parameters import path_of
+from tests import helpers
 from tests.helpers import filled
 from tests.training.small import section
 
@@ -282,7 +283,7 @@ def test_what_decays_is_plain_kernels_or_what_the_patterns_say(
         np.testing.assert_allclose(ours[path], share * start, rtol=1e-6, err_msg=path)
 
 
-@pytest.mark.parametrize("name", ["adam", "muon"])
+@pytest.mark.parametrize("name", helpers.sampled(["adam", "muon"], "adam"))
 def test_rates_multiply_the_steps_of_what_the_first_pattern_fits(
     name, model, params, gradients
 ):
@@ -413,7 +414,9 @@ def truths():
     }
 
 
-@pytest.mark.parametrize("name", truths())
+@pytest.mark.parametrize(
+    "name", helpers.sampled(truths(), "riemannian_adam", "hyperball")
+)
 def test_those_on_spheres_are_ours_for_what_belongs_there(
     name, model, params, gradients
 ):

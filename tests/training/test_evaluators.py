@@ -33,6 +33,7 @@ def finished(tmp_path_factory):
         return training.train(config, folder)["run"], folder
 
 
+@pytest.mark.slow
 def test_every_evaluation_is_at_its_steps_and_the_last_one(finished):
     found = {key for key in rows(finished[1]) if "_raw" not in key[0]}
     evaluations = {
@@ -43,6 +44,7 @@ def test_every_evaluation_is_at_its_steps_and_the_last_one(finished):
     assert found == evaluations | {("train", step) for step in (2, 3, 4, 6)}
 
 
+@pytest.mark.slow
 def test_the_weights_as_they_are_are_judged_beside_the_average(finished):
     found = rows(finished[1])
     for step in (3, 6):
@@ -50,6 +52,7 @@ def test_the_weights_as_they_are_are_judged_beside_the_average(finished):
         assert raw["loss"] != averaged["loss"]
 
 
+@pytest.mark.slow
 def test_a_loaded_model_has_the_averaged_weights(finished):
     run, folder = finished
     model, _ = training.load(folder)
@@ -229,6 +232,7 @@ def test_batch_statistics_are_those_of_the_images_at_hand(in_three_ways):
     assert again == pytest.approx(expected, rel=1e-4)  # running averages play no part
 
 
+@pytest.mark.slow
 def test_recalibrated_statistics_are_those_of_training_images(in_three_ways):
     setup, state, judge = in_three_ways
     assert setup.feed.images.train == 48
