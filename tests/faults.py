@@ -500,7 +500,7 @@ FAULTS = (
         "linen/_spherize.py",
         "if not self._met:",
         "if False:",
-        "test_compatibility.py",
+        "linen/test_compatibility.py",
     ),
     Fault(
         "validation images are trained on",

@@ -93,7 +93,7 @@ def plain_of(spherical: Any) -> nnx.Module:
     Parameters of its similarity are left behind.
     """
     kind = type(spherical)
-    base = next(_FLAX[each] for each in kind.__mro__ if each in _FLAX)
+    base = base_of_spherical(kind)
     product = TWINS[base].product
     settings = _settings(spherical, base)
     settings |= {product: spherical.dot_products} if product else {}
@@ -122,10 +122,9 @@ def _nothing(key: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def _settings(layer: Any, base: type) -> dict[str, Any]:
     """What Flax's class is made with: a setting is an attribute of its name."""
-    names = inspect.signature(base.__init__).parameters
-    left = {"self", "rngs", "kernel_init", "bias_init"}
-    return {name: getattr(layer, name) for name in names if name not in left
-            and hasattr(layer, name)}  # fmt: skip
+    names = set(inspect.signature(base.__init__).parameters)
+    names -= {"self", "rngs", "kernel_init", "bias_init"}
+    return {name: getattr(layer, name) for name in names if hasattr(layer, name)}
 
 
 def _finished(layer: Any, old: Any, kind: type, without: Any = ()) -> Any:

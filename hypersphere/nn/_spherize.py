@@ -139,8 +139,9 @@ def unspherize(model: Model, *, where: Where = None) -> Model:
     """A copy of a model whose spherical layers are Flax's again, with their weights.
 
     The way back from `spherize`; also for models that were built of spherical layers.
-    What a similarity has learned is left behind. `nn.SphereNorm`, `nn.DecoupledConv`
-    and `nn.AngularHead` have no twin in Flax and stay.
+    What a similarity has learned is left behind; a line at level INFO of the logger
+    "hypersphere" tells which layers were changed and which had such. `nn.SphereNorm`,
+    `nn.DecoupledConv` and `nn.AngularHead` have no twin in Flax and stay.
 
     Args:
         model: Any NNX module, also a single layer.
@@ -161,7 +162,7 @@ def unspherize(model: Model, *, where: Where = None) -> Model:
         'Linear'
     """
     chosen, _ = _chosen("unspherize", model, where, _why_not_back)
-    return _each(model, chosen, plain_of)
+    return _each("unspherize", model, chosen, plain_of)
 
 
 def with_similarity(
@@ -212,7 +213,7 @@ def with_similarity(
         return made
 
     chosen, _ = _chosen("with_similarity", model, where, _why_not_back)
-    return _each(model, chosen, changed)
+    return _each("with_similarity", model, chosen, changed)
 
 
 def _why_not_back(layer: Any) -> str:
@@ -223,12 +224,34 @@ def _why_not_back(layer: Any) -> str:
     return ""
 
 
-def _each(model: Model, paths: list[Path], change: Callable[[Any], Any]) -> Model:
+def _each(
+    who: str, model: Model, paths: list[Path], change: Callable[[Any], Any]
+) -> Model:
+    """A copy with changed layers, and a line in the log."""
     model = _copy(model)
     nodes = dict(nnx.iter_graph(model))
+    left = []
     for path in paths:
+        learned = _learned(nodes[path])
         become(nodes[path], change(nodes[path]))
+        left += [path] if learned - _learned(nodes[path]) else []
+    logging.getLogger("hypersphere").info(
+        "%s changed %d layers: %s; what similarities had learned is left behind in: %s",
+        who,
+        len(paths),
+        ", ".join(map(shown, paths)),
+        ", ".join(map(shown, left)) or "none",
+    )
     return model
+
+
+def _learned(layer: Any) -> set[int]:
+    """The identities of the parameters of a layer's similarity."""
+    similarity = getattr(layer, "similarity", None)
+    if not isinstance(similarity, nnx.Module):
+        return set()
+    nodes = [node for _, node in nnx.iter_graph(similarity)]
+    return {id(node) for node in nodes if isinstance(node, nnx.Param)}
 
 
 def _chosen(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +43,17 @@ def test_is_the_twin_of_the_nnx_layer(draw, case):
 def test_a_learned_similarity_is_that_of_the_twin(draw):
     layer = filled(nn.SphereLinear, similarity=nn.LearnableSigmoid)
     twin = linen.SphereDense(4, similarity=linen.LearnableSigmoid)
+    twins.assert_twins(layer, twin, draw((3, 5)), gradients=True)
+
+
+def test_a_learned_scale_is_that_of_the_twin(draw):
+    options = dict(scale=3.0, learn_scale=True)
+    layer, twin = (
+        functools.partial(module.Scaled, similarity=module.LearnableSigmoid, **options)
+        for module in (nn, linen)
+    )
+    layer = filled(nn.SphereLinear, similarity=layer)
+    twin = linen.SphereDense(4, similarity=twin)
     twins.assert_twins(layer, twin, draw((3, 5)), gradients=True)
 
 

@@ -160,10 +160,8 @@ class OptimConfig(Recipe, abc.ABC):
         l2: Weight of the sum of squares of plain kernels, the head, and the scales and
             biases of batch normalization.
         penalties: Further ones, on any parameters, `PATTERN: WEIGHT NAME` such as
-            `*.conv.kernel: 0.1 half_space_energy`: `orthogonality`, `dso`, `mc`,
-            `srip`, `energy`, `half_space_energy`, `separation`, `gram_determinant`,
-            `nearest_cosine` or `l2`, the sum of squares. Of all parameters that a
-            pattern fits the penalties are added up.
+            `*.conv.kernel: 0.1 half_space_energy`; a wrong name lists them all. Of all
+            parameters that a pattern fits the penalties are added up.
     """
 
     path: ClassVar[str] = "optim"
