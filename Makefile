@@ -45,10 +45,11 @@ lint: .venv/.installed-test
 test-fast: .venv/.installed-test
 	$(BIN)/python $(PYTEST) -m "not slow and not aot" tests
 
-# And, as XLA compiles for users, the examples of the docstrings and what computes once more.
+# What computes, fast and slow, as XLA compiles for users, and the examples of docstrings.
 test-slow: .venv/.installed-test
-	$(BIN)/python $(PYTEST) -m "slow and not aot" tests
-	$(BIN)/python $(PYTEST) -m "not slow" --optimized --doctest-modules \
+	$(BIN)/python $(PYTEST) -m "slow and not aot" tests \
+		--ignore=tests/ops --ignore=tests/losses
+	$(BIN)/python $(PYTEST) -m "not aot" --optimized --doctest-modules \
 		hypersphere tests/ops tests/losses
 
 # The lower bounds of pyproject.toml, on the oldest Python.

@@ -1,6 +1,6 @@
 """What several tests share: tolerances, a gradient check, models at no cost."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import chex
@@ -19,9 +19,16 @@ TOLERANCE = {
 
 def sampled(cases: Iterable[str], *fast: str) -> list[Any]:
     """Parameters of which those named are fast tests and the others slow ones."""
-    assert set(fast) <= set(cases)
-    marks = lambda case: () if case in fast else pytest.mark.slow  # noqa: E731
-    return [pytest.param(case, marks=marks(case)) for case in cases]
+    return sampled_rows({case: (case,) for case in cases}, *fast)
+
+
+def sampled_rows(rows: Mapping[str, tuple[Any, ...]], *fast: str) -> list[Any]:
+    """The same for several parameters a test, which stand under a name."""
+    assert set(fast) <= set(rows)
+    marks = lambda name: () if name in fast else pytest.mark.slow  # noqa: E731
+    return [
+        pytest.param(*row, marks=marks(name), id=name) for name, row in rows.items()
+    ]
 
 
 def assert_close(actual, expected, dtype="float32"):

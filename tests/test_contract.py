@@ -379,10 +379,18 @@ def public_name(row):
     return row.partition(" ")[0]
 
 
+def is_seldom(name):
+    """Of many that are made of the same few lines some are enough among fast tests."""
+    fast = "keep_unit_norm", "riemannian_sgd", "adamp", "hyperspherical_energy", "koleo"
+    fast += "adaface", "curricularface", "combined_margin", "ga_softmax", "sphereface2"
+    is_one_of_many = name.startswith(("optim.", "regularizers.", "losses."))
+    return name.startswith("linen.") or (is_one_of_many and not name.endswith(fast))
+
+
 every_layer = pytest.mark.parametrize(
     "name",
     [
-        name
+        pytest.param(name, marks=pytest.mark.slow if is_seldom(name) else [])
         for name in ROWS
         if name.startswith(("nn.", "linen."))
         and isinstance(public()[public_name(name)], type)
@@ -519,13 +527,6 @@ def test_a_second_call_is_not_traced_again(name):
     traced_once = jax.jit(chex.assert_max_traces(apply, n=1))
     jax.eval_shape(traced_once, params, *ROWS[name].inputs(1, 1.0))
     jax.eval_shape(traced_once, again, *ROWS[name].inputs(2, 1.0))
-
-
-def is_seldom(name):
-    """Of many that are made of the same few lines some are enough among fast tests."""
-    fast = "keep_unit_norm", "riemannian_sgd", "adamp", "hyperspherical_energy", "koleo"
-    is_one_of_many = name.startswith(("optim.", "regularizers."))
-    return name.startswith("linen.") or (is_one_of_many and not name.endswith(fast))
 
 
 @pytest.mark.parametrize(

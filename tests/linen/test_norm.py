@@ -35,7 +35,10 @@ CASES = {
 WITHOUT_GRADIENTS = ["scale only", "shift only"]
 
 
-@pytest.mark.parametrize("case", CASES)
+FAST = ("mask", "bfloat16", "scale only", "shift only")
+
+
+@pytest.mark.parametrize("case", helpers.sampled(CASES, *FAST))
 def test_is_the_twin_of_the_nnx_layer(draw, case):
     conv, norm = CASES[case]
     conv = dict(use_bias=False, **conv)

@@ -45,7 +45,7 @@ def filled(window, **options):
     )
 
 
-FAST = ("no batch axis", "circular", "turned", "mask", "bfloat16")
+FAST = ("no batch axis", "turned", "bfloat16")
 
 
 @pytest.mark.parametrize("case", helpers.sampled(CASES, *FAST))

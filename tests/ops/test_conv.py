@@ -65,16 +65,21 @@ def golden_weights(y):
     return np.linspace(-1, 1, y.size, dtype=np.float32).reshape(y.shape)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize(
-    ("file", "key", "strides"),
-    [
-        ("official_sphereconv", "none", 1),
-        pytest.param(
-            *("official_sphereresnet_conv_and_loss", "s1", 1), marks=pytest.mark.slow
-        ),
-        ("official_sphereresnet_conv_and_loss", "s2", 2),
-    ],
+    ("file", "key", "strides", "padding"),
+    helpers.sampled_rows(
+        {
+            f"{key}, {padding}": (f"official_{file}", key, strides, padding)
+            for file, key, strides in (
+                ("sphereconv", "none", 1),
+                ("sphereresnet_conv_and_loss", "s1", 1),
+                ("sphereresnet_conv_and_loss", "s2", 2),
+            )
+            for padding in ("SAME", "VALID")
+        },
+        "none, VALID",
+        "s2, SAME",
+    ),
 )
 def test_reproduces_the_authors_layer_and_its_gradients(file, key, strides, padding):
     golden = np.load(GOLDEN / f"{file}.npz")
@@ -280,11 +285,23 @@ def weighted(x, kernel, weights, similarity, padding="SAME"):
     return answer_and_gradients(respond, weights, x, kernel)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(
-    "similarity",
-    [ops.Cosine(), ops.Linear(), ops.Sigmoid(), ops.Sigmoid(0.05)],
-    ids=str,
+    ("similarity", "dtype"),
+    helpers.sampled_rows(
+        {
+            f"{similarity}, {dtype.__name__}": (similarity, dtype)
+            for dtype in (jnp.float32, jnp.bfloat16)
+            for similarity in (
+                ops.Cosine(),
+                ops.Linear(),
+                ops.Sigmoid(),
+                ops.Sigmoid(0.05),
+            )
+        },
+        f"{ops.Cosine()}, bfloat16",
+        f"{ops.Linear()}, bfloat16",
+        f"{ops.Sigmoid(0.05)}, float32",
+    ),
 )
 def test_values_and_gradients_are_finite_at_every_size(numbers, dtype, similarity):
     arrays = numbers((2, 6, 6, 16)), numbers((3, 3, 16, 8))
@@ -300,8 +317,19 @@ def test_values_and_gradients_are_finite_at_every_size(numbers, dtype, similarit
         chex.assert_trees_all_equal_dtypes(gradients, (x, kernel))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("similarity", [ops.Cosine(), ops.Linear(), ops.Sigmoid(0.1)])
+@pytest.mark.parametrize(
+    ("similarity", "dtype"),
+    helpers.sampled_rows(
+        {
+            f"{similarity}, {dtype.__name__}": (similarity, dtype)
+            for dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
+            for similarity in (ops.Cosine(), ops.Linear(), ops.Sigmoid(0.1))
+        },
+        f"{ops.Cosine()}, float16",
+        f"{ops.Linear()}, float32",
+        f"{ops.Sigmoid(0.1)}, bfloat16",
+    ),
+)
 def test_gradients_are_finite_where_patch_and_filter_are_parallel(
     numbers, dtype, similarity
 ):

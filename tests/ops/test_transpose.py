@@ -103,10 +103,10 @@ def test_dot_products_are_those_of_lax(numbers, case):
 @pytest.mark.parametrize(
     ("window", "strides", "dilation"),
     [
-        ((3, 2), 1, 1),
-        ((3, 2), 2, 1),
+        pytest.param((3, 2), 1, 1, marks=pytest.mark.slow),
+        pytest.param((3, 2), 2, 1, marks=pytest.mark.slow),
         ((1, 2), (3, 1), 1),
-        ((4, 5), (2, 3), 1),
+        pytest.param((4, 5), (2, 3), 1, marks=pytest.mark.slow),
         ((9, 3), (1, 2), 1),  # wider than the image
         ((2, 3), 2, (3, 2)),
     ],

@@ -196,7 +196,9 @@ def judged():
     return program, np.mean(right)
 
 
-@pytest.mark.parametrize("batch_size", [4, 9, 100])
+@pytest.mark.parametrize(
+    "batch_size", [4, pytest.param(9, marks=pytest.mark.slow), 100]
+)
 def test_evaluation_counts_every_example_once(tiny, judged, batch_size, tmp_path):
     program, accuracy = judged
     tiny.eval_batch_size = batch_size

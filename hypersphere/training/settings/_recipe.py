@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -218,6 +219,7 @@ def owners_of(path: str, field: str) -> dict[str, Any]:
     return {name: default[field] for name, default in every.items() if field in default}
 
 
+@functools.cache
 def fields_of(kind: Any) -> dict[str, dataclasses.Field[Any]]:
     """The fields of a dataclass by name."""
     return {field.name: field for field in dataclasses.fields(kind)}

@@ -1,6 +1,7 @@
 """Whether the fields of a config hold what they are annotated with."""
 
 import dataclasses
+import functools
 import numbers
 import os
 import typing
@@ -42,7 +43,7 @@ def typed(section: Section, prefix: str = "") -> Section:
         >>> typed(config).batch_size, typed(config).steps
         (8, 4)
     """
-    hints = typing.get_type_hints(type(section), include_extras=True)
+    hints = _hints(type(section))
     values = {
         field.name: _converted(
             f"{prefix}{field.name}", hints[field.name], getattr(section, field.name)
@@ -53,6 +54,11 @@ def typed(section: Section, prefix: str = "") -> Section:
     if isinstance(section, Recipe):
         made.keep_others_of(section)
     return made
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _converted(path: str, hint: Any, value: Any) -> Any:
