@@ -29,6 +29,15 @@ def check_fraction(who: str, **values: float) -> None:
             )
 
 
+def check_among(who: str, name: str, value: str, among: Sequence[str]) -> None:
+    """Raises unless a word is one of some."""
+    if value not in among:
+        raise ValueError(
+            f"`{who}` needs `{name}` to be one of {', '.join(map(repr, among))}, got "
+            f"{value!r}."
+        )
+
+
 def check_callable(who: str, advice: str, **functions: Any) -> None:
     """Raises unless every keyword can be called."""
     for name, function in functions.items():

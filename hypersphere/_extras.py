@@ -4,12 +4,15 @@ import importlib.util
 from collections.abc import Sequence
 
 
-def need(extra: str, modules: Sequence[str]) -> None:
+def need(
+    extra: str, modules: Sequence[str], *, who: str = "The training program"
+) -> None:
     """Raises unless what an extra brings is installed.
 
     Args:
         extra: Of the package.
         modules: What is imported of it.
+        who: Who needs it.
 
     Raises:
         ModuleNotFoundError: It names the first that is missing, and the extra.
@@ -25,7 +28,7 @@ def need(extra: str, modules: Sequence[str]) -> None:
             found = None
         if found is None:
             raise ModuleNotFoundError(
-                f"The training program needs the package `{name}`, which is not "
+                f"{who} needs the package `{name}`, which is not "
                 f"installed. `pip install 'hypersphere-jax[{extra}]'` brings it.",
                 name=name,
             )

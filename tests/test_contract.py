@@ -317,6 +317,8 @@ ROWS = {
             "sgdp": optim.sgdp(0.1, momentum=0.9),
             "keep_norm": optim.keep_norm(),
             "tangent_projection": optim.tangent_projection(),
+            "scale_by_filter_rms": optim.scale_by_filter_rms(),
+            "manifold_muon": optim.manifold_muon(0.1, dual_steps=2),
         }.items()
     },
     "optim.effective_learning_rate": Row(
@@ -354,6 +356,8 @@ NOT_LAYERS = {
     "regularizers.random_projections",
     "optim.in_float32",
     "optim.put_columns",
+    "optim.with_lengths_of",
+    "regularizers.penalty",
     "optim.take_columns",
     "nn.directions",
     "nn.spherize",

@@ -24,7 +24,7 @@ ALLOWED = {
     "nn": {"_checks", "_dtypes", "_average", "_select", "_class_centres", "ops"},
     "linen": {"_checks", "_dtypes", "_average", "_select", "_class_centres", "ops"},
     "losses": {"_checks", "_dtypes", "ops"},
-    "regularizers": {"_checks", "_dtypes", "ops"},
+    "regularizers": {"_checks", "_dtypes", "_select", "ops"},
     "optim": {"_checks", "_dtypes", "ops"},
     "models": {
         "_checks",
@@ -38,7 +38,7 @@ ALLOWED = {
     },
     "data": {"_checks", "_files"},
     "viz": {"_checks", "ops"},
-    "evaluation": {"_checks", "ops"},
+    "evaluation": {"_checks", "_extras"},
     "aot": {"_peaks"},
     "__init__": {"ops", "nn", "linen", "losses", "regularizers", "optim", "models"},
 }

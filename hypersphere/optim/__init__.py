@@ -14,9 +14,14 @@ from hypersphere.optim._hyperball import (
     hyperball as hyperball,
     spherical as spherical,
 )
+from hypersphere.optim._muon import (
+    manifold_muon as manifold_muon,
+    scale_by_filter_rms as scale_by_filter_rms,
+)
 from hypersphere.optim._projection import (
     keep_norm as keep_norm,
     keep_unit_norm as keep_unit_norm,
+    with_lengths_of as with_lengths_of,
 )
 from hypersphere.optim._riemannian import (
     riemannian_adam as riemannian_adam,

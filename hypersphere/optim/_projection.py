@@ -162,6 +162,36 @@ def keep_norm(*, every: int = 1) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)  # pyrefly: ignore[bad-argument-type]
 
 
+def with_lengths_of(params: Any, others: Any, *, axis: Axis = None) -> Any:
+    """Filters as long as other ones: averaged weights, brought back to their spheres.
+
+    The mean of points on a sphere lies inside of it.
+
+    Args:
+        params: What keeps its directions.
+        others: A tree like it, which gives the lengths.
+        axis: The axes along which a filter lies; None for all but the last.
+
+    Returns:
+        A tree like `params`; what has no filters is that of `params`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import optim
+        >>> mean, newest = jnp.array([[0.3], [0.4]]), jnp.array([[1.0], [0.0]])
+        >>> print(optim.with_lengths_of(mean, newest).ravel())
+        [0.6 0.8]
+    """
+
+    def one(param: Array, other: Array) -> Array:
+        axes = filter_axes(param, axis)
+        if not axes:
+            return param
+        return (length(other, axes) * direction(param, axes)).astype(param.dtype)
+
+    return jax.tree.map(one, params, others)
+
+
 def check_every(who: str, every: int) -> None:
     """Raises unless it is a number of updates."""
     if every < 1:

@@ -8,6 +8,7 @@ Each is a dataclass with the fields that go with the name, and makes its part of
 Needs the extra `[train]`.
 """
 
+from hypersphere.recipes._adam import Adam as Adam, AdamW as AdamW
 from hypersphere.recipes._centres import (
     ArcFace as ArcFace,
     CombinedMargin as CombinedMargin,
@@ -36,10 +37,12 @@ from hypersphere.recipes._models import (
     ResNet as ResNet,
     SphereNet as SphereNet,
 )
+from hypersphere.recipes._muon import Muon as Muon, NorMuon as NorMuon
 from hypersphere.recipes._on_spheres import (
     SGDP as SGDP,
     AdamP as AdamP,
     Hyperball as Hyperball,
+    ManifoldMuon as ManifoldMuon,
     RiemannianAdam as RiemannianAdam,
     RiemannianSGD as RiemannianSGD,
 )
@@ -47,10 +50,7 @@ from hypersphere.recipes._optimizers import (
     LAMB as LAMB,
     OPTIMIZERS as OPTIMIZERS,
     SGD as SGD,
-    Adam as Adam,
-    AdamW as AdamW,
     Lion as Lion,
-    Muon as Muon,
 )
 from hypersphere.recipes._schedules import (
     SCHEDULES as SCHEDULES,

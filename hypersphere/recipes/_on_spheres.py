@@ -7,9 +7,17 @@ from collections.abc import Collection
 import optax
 
 from hypersphere import optim
-from hypersphere.recipes._optimizer import ByRate, Groups, Optimizer, Transformations
-from hypersphere.recipes._parameters import by_path
-from hypersphere.training.settings import number
+from hypersphere.recipes._adam import Adam
+from hypersphere.recipes._muon import muon
+from hypersphere.recipes._optimizer import (
+    ByRate,
+    Groups,
+    Optimizer,
+    Transformations,
+    refuse_decay,
+)
+from hypersphere.recipes._parameters import by_path, inner
+from hypersphere.training.settings import number, option
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -17,8 +25,10 @@ class OnSpheres(Optimizer, abc.ABC):
     """An optimizer for some parameters, and the usual one of its kind for the rest."""
 
     @abc.abstractmethod
-    def moving(self, rate: optax.Schedule) -> optax.GradientTransformation:
-        """Steps on spheres at a rate."""
+    def moving(
+        self, rate: optax.Schedule, chosen: Collection[str]
+    ) -> optax.GradientTransformation:
+        """Steps on spheres at a rate, for parameters with these paths."""
 
     def chosen(self, groups: Groups) -> set[str]:
         """The paths of what is on spheres: spherical filters."""
@@ -34,23 +44,19 @@ class OnSpheres(Optimizer, abc.ABC):
                 f"`{name}` needs parameters to keep on spheres that are trained, and "
                 "there are none in this network. Choose another optimizer."
             )
-        if self.unit_norm_every:
-            raise ValueError(
-                f"`config.optim.unit_norm_every={self.unit_norm_every!r}` has no "
-                f"effect with `{name}`, which keeps lengths at every step. Set it to 0."
-            )
-        if held := sorted(chosen & set(groups.decayed)):
-            raise ValueError(
-                f"`config.optim.weight_decay={self.weight_decay!r}` acts on {held[0]}, "
-                f"whose length `{name}` keeps: it would do nothing. Name others in "
-                "`config.optim.decay`, or set it to 0."
-            )
+        for field in ("unit_norm_every", "keep_norm_every"):
+            if every := getattr(self, field):
+                raise ValueError(
+                    f"`config.optim.{field}={every!r}` has no effect with `{name}`, "
+                    "which keeps lengths at every step. Set it to 0."
+                )
+        refuse_decay(f"`{name}`", self.weight_decay, chosen, groups.decayed)
 
         def at(rate: optax.Schedule) -> optax.GradientTransformation:
             rest = self.direction(groups.kernels, decay)
             return optax.partition(
                 {
-                    "sphere": self.moving(rate),
+                    "sphere": self.moving(rate, chosen),
                     "rest": optax.chain(*rest, optax.scale_by_learning_rate(rate)),
                 },
                 by_path(lambda path, _: "sphere" if path in chosen else "rest"),
@@ -80,75 +86,100 @@ class RiemannianSGD(OnSpheres):
         del kernels
         return [optax.trace(self.momentum), *decay] if self.momentum else decay
 
-    def moving(self, rate: optax.Schedule) -> optax.GradientTransformation:
+    def moving(
+        self, rate: optax.Schedule, chosen: Collection[str]
+    ) -> optax.GradientTransformation:
         """The momentum, along spheres."""
+        del chosen
         return optim.riemannian_sgd(rate, momentum=self.momentum)
 
 
 @dataclasses.dataclass(kw_only=True)
-class _OfAdam(OnSpheres):
-    """What has Adam for the rest.
-
-    Args:
-        b1: Share of the mean of gradients that a step keeps, in [0, 1).
-        b2: Share of the mean of their squares that a step keeps, in [0, 1).
-        eps: What is added to the root of these, positive.
-    """
-
-    b1: float = number(0.9, 0, 1, "[)")
-    b2: float = number(0.999, 0, 1, "[)")
-    eps: float = number(1e-8, 0, ends="()")
-
-    def direction(
-        self, kernels: Collection[str], decay: Transformations
-    ) -> Transformations:
-        """Adam's step, and the decay."""
-        del kernels
-        return [optax.scale_by_adam(self.b1, self.b2, self.eps), *decay]
-
-
-@dataclasses.dataclass(kw_only=True)
-class RiemannianAdam(_OfAdam):
+class RiemannianAdam(OnSpheres, Adam):
     """Adam along spheres for spherical filters, in flat space for the rest.
-
-    Args:
-        b1: Share of the mean of gradients that a step keeps, in [0, 1).
-        b2: Share of the mean of their squares that a step keeps, in [0, 1).
-        eps: What is added to the root of these, positive.
 
     References:
         Becigneul and Ganea, Riemannian Adaptive Optimization Methods, ICLR 2019.
         https://arxiv.org/abs/1810.00760
     """
 
-    def moving(self, rate: optax.Schedule) -> optax.GradientTransformation:
+    def moving(
+        self, rate: optax.Schedule, chosen: Collection[str]
+    ) -> optax.GradientTransformation:
         """Adam, along spheres."""
+        del chosen
         return optim.riemannian_adam(rate, b1=self.b1, b2=self.b2, adam_eps=self.eps)
 
 
 @dataclasses.dataclass(kw_only=True)
-class Hyperball(_OfAdam):
-    """Adam whose kernels keep the norm they begin with (AdamH), and Adam for the rest.
+class Hyperball(OnSpheres, Adam):
+    """Kernels that keep the norm they begin with (AdamH, MuonH), and Adam for the rest.
 
     It takes all kernels outside of `head`, plain ones as well; each turns by about the
     learning rate in a step, in radians.
 
     Args:
-        b1: Share of the mean of gradients that a step keeps, in [0, 1).
-        b2: Share of the mean of their squares that a step keeps, in [0, 1).
-        eps: What is added to the root of these, positive.
+        base: What makes the direction, `adam` or `muon`.
+        each_filter: Whether each filter keeps its norm, and not the kernel as a whole.
 
     References:
         Hyperball, 2026. https://arxiv.org/abs/2606.16899
     """
 
+    base: str = option("adam", ("adam", "muon"))
+    each_filter: bool = False
+
     def chosen(self, groups: Groups) -> set[str]:
         """The kernels but those of the head."""
-        return {path for path in groups.kernels if path.split(".")[0] != "head"}
+        return inner(groups.kernels)
 
-    def moving(self, rate: optax.Schedule) -> optax.GradientTransformation:
-        """Adam's direction, at constant norms."""
-        return optim.hyperball(optax.scale_by_adam(self.b1, self.b2, self.eps), rate)
+    def moving(
+        self, rate: optax.Schedule, chosen: Collection[str]
+    ) -> optax.GradientTransformation:
+        """The direction of the base, at constant norms."""
+        if self.base == "muon":
+            direction = optax.chain(*muon(chosen))
+        else:
+            direction = optax.scale_by_adam(self.b1, self.b2, self.eps)
+        around = optim.spherical if self.each_filter else optim.hyperball
+        return around(direction, rate)
+
+
+@dataclasses.dataclass(kw_only=True)
+class ManifoldMuon(OnSpheres, Adam):
+    """Kernels whose filters stay orthonormal, and Adam for the rest. Experimental.
+
+    It takes all kernels outside of `head`; where there are more filters than numbers in
+    one, the rows are orthonormal.
+
+    Args:
+        momentum: Share of the gradient's mean that a step keeps, in [0, 1).
+        dual_rate: The rate at which a step is made tangent, positive.
+        dual_steps: The most rounds of that, each a singular value decomposition.
+
+    References:
+        Bernstein, Modular Manifolds, 2025.
+        https://thinkingmachines.ai/blog/modular-manifolds/
+    """
+
+    momentum: float = number(0.9, 0, 1, "[)")
+    dual_rate: float = number(0.01, 0, ends="()")
+    dual_steps: int = number(100, 1)
+
+    def chosen(self, groups: Groups) -> set[str]:
+        """The kernels but those of the head."""
+        return inner(groups.kernels)
+
+    def moving(
+        self, rate: optax.Schedule, chosen: Collection[str]
+    ) -> optax.GradientTransformation:
+        """The mean gradient's step, along the manifold."""
+        del chosen
+        along = optim.manifold_muon(
+            rate, dual_rate=self.dual_rate, dual_steps=self.dual_steps
+        )
+        mean = optax.ema(self.momentum, debias=False)
+        return optax.chain(mean, along) if self.momentum else along
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -13,7 +13,14 @@ import optax
 from flax import nnx
 
 from hypersphere import nn, optim
-from hypersphere.recipes._parameters import by_path, fitting, is_kernel, mask, ranks_of
+from hypersphere.recipes._parameters import (
+    by_path,
+    fitting,
+    inner,
+    is_kernel,
+    mask,
+    ranks_of,
+)
 from hypersphere.recipes._schedules import SCHEDULES, Schedule, in_steps
 from hypersphere.training.settings import (
     Duration,
@@ -62,6 +69,8 @@ class Optimizer(OptimConfig):
         clip_norm: Longest gradient, all parameters together; 0 for any.
         unit_norm_every: Updates after which spherical filters are brought back to unit
             length; 0 for never.
+        keep_norm_every: Updates after which kernels outside of `head`, each as a whole,
+            are brought back to the norm that they began with; 0 for never.
     """
 
     moved: ClassVar[Mapping[str, str]] = dict.fromkeys(
@@ -78,6 +87,7 @@ class Optimizer(OptimConfig):
     decay: tuple[str, ...] = ()
     clip_norm: float = number(0.0, 0)
     unit_norm_every: int = number(0, 0)
+    keep_norm_every: int = number(0, 0)
 
     def still(self) -> tuple[str, ...]:
         """Patterns of the layers whose running averages stand still."""
@@ -159,6 +169,7 @@ class Optimizer(OptimConfig):
                 functools.partial(_by_rate, self, steps, trained),
             ),
             *_unit_norm(self, spherical - frozen),
+            *_kept_norm(self, inner(kernels) - frozen, decayed),
         )
         if not frozen:
             return optimizer
@@ -209,7 +220,7 @@ class Optimizer(OptimConfig):
         """
         shaping = ("frozen", "rates", "clip_norm", "weight_decay", "decay")
         given = self.set_fields()
-        for name in (*shaping, "unit_norm_every"):
+        for name in (*shaping, "unit_norm_every", "keep_norm_every"):
             if name in given:
                 raise ValueError(
                     f"`config.optim.{name}={given[name]!r}` has no effect with an "
@@ -313,3 +324,36 @@ def _unit_norm(
             "are trained, and there are none. Set it to 0."
         )
     return [optax.masked(optim.keep_unit_norm(every=every), mask(spherical))]
+
+
+def _kept_norm(
+    config: Optimizer, kernels: Collection[str], decayed: Collection[str]
+) -> list[optax.GradientTransformation]:
+    every = config.keep_norm_every
+    if not every:
+        return []
+    name = f"`config.optim.keep_norm_every={every!r}`"
+    if config.unit_norm_every:
+        raise ValueError(
+            f"{name} and `config.optim.unit_norm_every={config.unit_norm_every!r}` "
+            "bring the same filters to different lengths. Set one of them to 0."
+        )
+    if not kernels:
+        raise ValueError(
+            f"{name} needs kernels outside of `head` that are trained, and there are "
+            "none. Set it to 0."
+        )
+    refuse_decay(name, config.weight_decay, kernels, decayed)
+    return [optax.masked(optim.keep_norm(every=every), mask(kernels))]
+
+
+def refuse_decay(
+    who: str, decay: float, kept: Collection[str], decayed: Collection[str]
+) -> None:
+    """Raises if something decays whose length is kept."""
+    if held := sorted(set(kept) & set(decayed)):
+        raise ValueError(
+            f"`config.optim.weight_decay={decay!r}` acts on {held[0]}, whose length "
+            f"{who} keeps: it would do nothing. Name others in `config.optim.decay`, "
+            "or set it to 0."
+        )

@@ -39,6 +39,11 @@ def is_kernel(path: str) -> bool:
     return path.split(".")[-1] == "kernel"
 
 
+def inner(kernels: Collection[str]) -> set[str]:
+    """The kernels outside of the head."""
+    return {path for path in kernels if path.split(".")[0] != "head"}
+
+
 def fitting(field: str, patterns: Sequence[str], paths: Collection[str]) -> set[str]:
     """The parameters that the patterns of a field fit; each must fit one."""
     chosen = set()

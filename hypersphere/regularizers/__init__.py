@@ -16,3 +16,4 @@ from hypersphere.regularizers._features import (
     uniformity as uniformity,
 )
 from hypersphere.regularizers._orthogonality import orthogonality as orthogonality
+from hypersphere.regularizers._penalty import penalty as penalty

@@ -17,5 +17,6 @@ from hypersphere.viz._geometry import (
     principal_plane as principal_plane,
 )
 from hypersphere.viz._grid import Bundle as Bundle, curve_grid as curve_grid
+from hypersphere.viz._layers import layer_curves as layer_curves
 from hypersphere.viz._metrics import read_metrics as read_metrics
 from hypersphere.viz._style import PALETTE as PALETTE, save as save

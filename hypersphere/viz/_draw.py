@@ -12,6 +12,7 @@ from hypersphere.viz._curves import learning_curve
 from hypersphere.viz._feature_set import FeatureSet
 from hypersphere.viz._features import features, side_by_side
 from hypersphere.viz._filters import filter_angles
+from hypersphere.viz._layers import has_layers, layer_curves
 from hypersphere.viz._metrics import read_metrics
 from hypersphere.viz._style import save
 
@@ -19,9 +20,10 @@ from hypersphere.viz._style import save
 def draw(workdir: str | PathLike[str]) -> list[Path]:
     """Draw what a finished or running run has written so far.
 
-    `metrics.jsonl` becomes `plots/learning_curve.png`, `kernels.npz` becomes
-    `plots/filter_angles.png` and `features.npz` becomes `plots/features.png`, whichever
-    are there. An older picture is replaced only once the new one is complete.
+    `metrics.jsonl` becomes `plots/learning_curve.png`, and `plots/geometry.png` where
+    the run has logged it; `kernels.npz` becomes `plots/filter_angles.png` and
+    `features.npz` becomes `plots/features.png`, whichever are there. An older picture
+    is replaced only once the new one is complete.
 
     Args:
         workdir: The run's folder.
@@ -44,6 +46,8 @@ def draw(workdir: str | PathLike[str]) -> list[Path]:
             "draw needs metrics.jsonl, kernels.npz or features.npz in `workdir`, got "
             f"workdir='{workdir}' without any. Is it the folder of one run?"
         )
+    if (metrics := workdir / "metrics.jsonl").is_file() and _has_layers(metrics):
+        sources["geometry"] = (metrics, _draw_layers)
     return [
         save(picture(path, workdir.resolve().name), workdir / "plots" / f"{name}.png")
         for name, (path, picture) in sources.items()
@@ -78,6 +82,14 @@ def draw_comparison(
 
 def _draw_metrics(path: Path, title: str) -> Figure:
     return learning_curve(read_metrics(path), title=title)
+
+
+def _has_layers(path: Path) -> bool:
+    return has_layers(read_metrics(path))
+
+
+def _draw_layers(path: Path, title: str) -> Figure:
+    return layer_curves(read_metrics(path), title=title)
 
 
 def _draw_kernels(path: Path, title: str) -> Figure:

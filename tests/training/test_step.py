@@ -1,9 +1,10 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hypersphere import losses
+from hypersphere import losses, nn
 from hypersphere.training.compute._step import _parts
 from tests.helpers import respond
 from tests.training.small import (
@@ -119,14 +120,37 @@ def test_an_evaluation_judges_the_averaged_weights(averaged):
     setup, (*_, state), _ = averaged
     batch = next(iter(setup.evaluators["test"].split))
     as_it_is = setup.program.judge(state, *batch)
-    taken_over = state._replace(**state.average)
-    assert_same(as_it_is, setup.program.judge(taken_over, *batch))
+    taken_over = state._replace(**state.average, average=())
+    found = setup.program.judge(taken_over, *batch)
+    chex.assert_trees_all_close(as_it_is, found, rtol=1e-5)
     raw = setup.program.judge(state._replace(average=()), *batch)
     assert float(as_it_is["loss"]) != float(raw["loss"])
-    model = setup.program.task.model(state)
+    model = setup.program.task.model(jax.device_put(state))
     np.testing.assert_array_equal(
         model.head.kernel, state.average["params"]["head"]["kernel"]
     )
+
+
+def test_averaged_filters_are_judged_as_long_as_the_newest(averaged):
+    setup, (*_, state), _ = averaged
+    params, _ = jax.jit(setup.program.task.judged)(state)
+    pairs = zip(
+        *map(jax.tree.leaves, (arrays(params), state.average["params"])), strict=True
+    )
+    paths = jax.tree_util.tree_leaves_with_path(state.params)
+    directions = nn.directions(setup.program.task.model(jax.device_put(state)))
+    moved = set()
+    for (keys, newest), (found, mean) in zip(paths, pairs, strict=True):
+        if (found == mean).all():
+            continue
+        moved.add(jax.tree_util.keystr(keys, simple=True, separator="."))
+        rows = [x.reshape(-1, x.shape[-1]).T for x in (found, newest, mean)]
+        there, length, here = (np.linalg.norm(x, axis=1) for x in rows)
+        np.testing.assert_allclose(there, length, rtol=1e-6)
+        np.testing.assert_allclose(
+            np.sum(rows[0] * rows[2], axis=1), there * here, rtol=1e-6
+        )
+    assert moved == set(directions)
 
 
 def cross_entropy(scores, labels):

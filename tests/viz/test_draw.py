@@ -47,6 +47,25 @@ def test_draws_a_picture_of_every_file_of_a_run(tmp_path):
         assert 500 <= width <= 3000 and 300 <= height <= 3000
 
 
+def test_what_steps_do_to_layers_is_drawn_where_it_was_logged(tmp_path):
+    names = [f"stages.{i}.conv.kernel" for i in (10, 2)] + ["head.kernel"]
+    rows = [
+        {"step": s, "split": "train"}
+        | {f"turn/{name}": 0.0 if s == 1 else 0.1 / s for name in names}
+        | {f"energy/{name}": 0.7 for name in names}
+        for s in range(1, 5)
+    ]
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    figure = viz.layer_curves(viz.read_metrics(file))
+    drawn = [line.get_label() for line in figure.legends[0].get_lines()]
+    assert drawn == [names[1], names[0], names[2]]
+    turns = figure.axes[0].get_lines()[0].get_xdata()
+    assert turns.tolist() == [2, 3, 4]  # a logarithm has no place for 0
+    with pytest.raises(ValueError, match="config.log_geometry=True"):
+        viz.layer_curves({"train": {"step": np.arange(2), "loss": np.ones(2)}})
+
+
 def test_draws_what_a_running_run_has_so_far_and_again_later(tmp_path):
     workdir = _workdir(tmp_path / "run")
     (workdir / "features.npz").rename(workdir / "later")

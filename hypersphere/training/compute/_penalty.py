@@ -166,7 +166,7 @@ def penalty(model: nnx.Module, config: OptimConfig) -> jax.Array:
         for leaf in jax.tree.leaves(kept):
             total += config.l2 * jnp.sum(jnp.square(leaf))
     for pattern, weight, name in penalties_of(config):
-        for path, param in _params(model).items():
-            if matches(pattern, path):
-                total += weight * PENALTIES[name](param[...])
+        params = nnx.state(model, nnx.Param)
+        fn = PENALTIES[name]
+        total += regularizers.penalty(params, fn, where={pattern: weight})
     return total

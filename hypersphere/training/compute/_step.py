@@ -15,6 +15,7 @@ from hypersphere._select import dotted
 from hypersphere.training.compute import _head
 from hypersphere.training.compute._average import moving_average
 from hypersphere.training.compute._frozen import hold_still, still_layers
+from hypersphere.training.compute._geometry import back_on_spheres, geometry
 from hypersphere.training.compute._loss import KEPT, Loss
 from hypersphere.training.compute._parts import Whole, call_model, has_features, named
 from hypersphere.training.compute._penalty import penalty
@@ -83,6 +84,7 @@ class Task:
         self.has_batch_norm = bool(_batch_norms(abstract))
         self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
         self._streams = nnx.to_pure_dict(streams)
+        self._directions = frozenset(nn.directions(abstract))
         self._still = still_layers(abstract, config.optim.still())
         self._loss = Loss(parts.loss)
         self._head = getattr(abstract, "head", None)
@@ -109,7 +111,14 @@ class Task:
 
     def model(self, state: TrainState) -> Any:
         """The model of a state in evaluation mode, with the averaged weights if any."""
-        return self._merge(*judged(state))
+        return self._merge(*self.judged(state))
+
+    def judged(self, state: TrainState) -> tuple[Any, Any]:
+        """Parameters and variables to evaluate: averaged ones if there are any."""
+        if not state.average:
+            return state.params, state.stats
+        params, stats = state.average["params"], state.average["stats"]
+        return back_on_spheres(params, state.params, paths=self._directions), stats
 
     def update(
         self, state: TrainState, images: jax.Array, labels: Any
@@ -137,6 +146,8 @@ class Task:
             "grad_norm": optax.tree.norm(gradients),
             "param_norm": optax.tree.norm(params),
         }
+        if config.log_geometry:
+            metrics |= geometry(before, updates, params)
         if self._parts.schedule is not None:
             rate = self._parts.schedule(state.step - state.skipped)
             metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)
@@ -186,7 +197,7 @@ class Task:
         if statistics == "batch":
             model.set_attributes(use_running_average=False, raise_if_not_found=False)
         outputs = call_model(model, self._normalized(images))
-        loss = self._loss.merged(*judged(state), train=False)
+        loss = self._loss.merged(*self.judged(state), train=False)
         found = named(loss(outputs, labels, state.step))
         found |= self._parts.evaluate(outputs, labels)
         sums = {name: jnp.sum(weights * value) for name, value in found.items()}
@@ -207,7 +218,7 @@ class Task:
 
     def recalibrated(self, state: TrainState, moments: list[jax.Array]) -> TrainState:
         """The state with these means over batches in place of running averages."""
-        params, stats = judged(state)
+        params, stats = self.judged(state)
         model = self._merge(params, stats)
         for layer, (mean, square) in zip(_batch_norms(model), moments, strict=True):
             layer.mean[...], layer.var[...] = mean, jnp.maximum(square - mean**2, 0)
@@ -219,7 +230,7 @@ class Task:
         return self._used_model(state).features(self._normalized(images))
 
     def _used_model(self, state: TrainState) -> Any:
-        params, stats = judged(state)
+        params, stats = self.judged(state)
         return self._merge(self._gathered(params), stats)
 
     def _gathered(self, params: Any) -> Any:
@@ -379,14 +390,6 @@ def _debias(model: nnx.Module, updates: jax.Array) -> None:
             full = fullness(updates, module.momentum)
             module.mean[...] /= full
             module.var[...] /= full
-
-
-def judged(state: TrainState) -> tuple[Any, Any]:
-    """What is evaluated: the averaged weights if there are any."""
-    averaged = state.average
-    if averaged:
-        return averaged["params"], averaged["stats"]
-    return state.params, state.stats
 
 
 def _parts(x: jax.Array, count: int) -> jax.Array:

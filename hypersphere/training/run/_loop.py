@@ -22,7 +22,6 @@ from hypersphere.training.compute._parts import (
     refuse_missing,
     refuse_others,
 )
-from hypersphere.training.compute._step import judged
 from hypersphere.training.machine._distributed import is_first
 from hypersphere.training.run._feed import OwnData
 from hypersphere.training.run._finish import Result, finish
@@ -193,7 +192,7 @@ def _donor(
                 f"config.{name} is {old[name]!r} in {workdir}, from which this run "
                 f"starts, and {new[name]!r} here."
             )
-    params, stats = jax.device_get(judged(state))
+    params, stats = jax.device_get(program.task.judged(state))
     return without_padding(params, of_params(program.padded)), stats
 
 

@@ -250,6 +250,9 @@ class TrainConfig(Section):
             memory. Batch normalization sees the parts.
         seed: Of everything that is drawn, at least 0.
         log_every: Duration between lines of the training log.
+        log_geometry: Whether these also have, for each kernel, the angle that a step
+            turns its filters by, `turn/PATH` in radians, and their hyperspherical
+            energy, `energy/PATH`; and `plots/geometry.png` is drawn.
         eval_every: Duration between evaluations on the test images, and on the
             validation images if there are any.
         evaluators: Further evaluations, each an `Evaluation`, or its text: `train every
@@ -282,6 +285,7 @@ class TrainConfig(Section):
     accumulate: int = number(1, 1)
     seed: int = number(0, 0)
     log_every: Duration = 50
+    log_geometry: bool = False
     eval_every: Duration = 500
     evaluators: Evaluations = ()
     checkpoint_every: Duration = 500
