@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from hypersphere import ops
 from hypersphere._checks import check_floating
 from hypersphere._dtypes import widened
 
@@ -41,6 +42,13 @@ def _spectral(filters: Array) -> Array:
     return jnp.abs(largest @ excess @ largest)
 
 
+def _power_iteration(filters: Array, start: Array) -> Array:
+    tall = filters.T if filters.shape[0] < filters.shape[1] else filters
+    excess = _excess(tall)
+    along = ops.unit(jnp.matmul(excess, start, precision="highest"), axis=0, eps=1e-12)
+    return jnp.sum(jnp.square(jnp.matmul(excess, along, precision="highest")))
+
+
 FORMS: dict[str, Callable[[Array], Array]] = {
     "so": _soft,
     "dso": _double,
@@ -52,7 +60,10 @@ FORMS: dict[str, Callable[[Array], Array]] = {
 
 
 def orthogonality(
-    kernel: Float[Array, "*window in_features filters"], *, form: str = "so"
+    kernel: Float[Array, "*window in_features filters"],
+    *,
+    form: str = "so",
+    start: Float[Array, " smaller"] | None = None,
 ) -> Float[Array, ""]:
     """How far the filters are from orthonormal: a norm of `W.T @ W - I`.
 
@@ -63,6 +74,9 @@ def orthogonality(
             the largest sum of magnitudes of a row; "mc_entry", the largest magnitude,
             which others mean by mutual coherence; "srip", the largest magnitude of an
             eigenvalue.
+        start: With "srip": a random vector as long as the smaller side of W, from which
+            one step of a power iteration estimates the square of the eigenvalue, as the
+            authors' code does; draw one for every step. None for the eigenvalue itself.
 
     Returns:
         A number at least zero, in at least float32, in the kernel's units to the fourth
@@ -71,7 +85,8 @@ def orthogonality(
 
     Raises:
         TypeError: If `kernel` is not real floating point.
-        ValueError: If `kernel` has fewer than two axes, or there is no such form.
+        ValueError: If `kernel` has fewer than two axes, there is no such form, or
+            `start` is given for another one or is of another length.
 
     Example:
         >>> import jax.numpy as jnp
@@ -84,8 +99,7 @@ def orthogonality(
         weigh it by 1e-4. https://arxiv.org/abs/1711.03189
         Bansal et al., Can We Gain More from Orthogonality Regularizations, NeurIPS
         2018, for the others. https://arxiv.org/abs/1810.09102
-        Differs: their code of SRIP estimates the square of the eigenvalue by one step
-        from a random vector.
+        Differs: SRIP is the eigenvalue itself unless `start` is given.
     """
     check_floating("orthogonality", kernel=kernel)
     if kernel.ndim < 2:
@@ -97,4 +111,13 @@ def orthogonality(
         raise ValueError(
             f"`orthogonality` has the forms {', '.join(FORMS)}, got `form={form!r}`."
         )
-    return FORMS[form](jnp.reshape(widened(kernel), (-1, kernel.shape[-1])))
+    filters = jnp.reshape(widened(kernel), (-1, kernel.shape[-1]))
+    if start is None:
+        return FORMS[form](filters)
+    if form != "srip" or start.shape != (min(filters.shape),):
+        raise ValueError(
+            "`orthogonality` takes `start` for `form='srip'` alone, of shape "
+            f"({min(filters.shape)},) here, got `form={form!r}` and "
+            f"`start.shape={start.shape}`."
+        )
+    return _power_iteration(filters, widened(start))
