@@ -1,0 +1,102 @@
+"""Images made worse, by known amounts."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from scipy import ndimage
+
+STRENGTHS = 5
+
+_CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)
+_BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
+_SCALE = (0.9, 0.75, 0.6, 0.45, 0.3)
+_NOISE = (0.04, 0.08, 0.12, 0.18, 0.26)
+_BLUR = (0.4, 0.6, 0.8, 1.0, 1.5)
+
+Images = np.ndarray
+
+
+def corrupted(images: Images, name: str, strength: int, *, seed: int = 0) -> Images:
+    """Images with less contrast, brighter, darker, noisy or blurred.
+
+    | name | what, at strengths 1 to 5 |
+    |---|---|
+    | `contrast` | distance from each image's mean times 0.75, 0.5, 0.4, 0.3, 0.15 |
+    | `brightness` | plus 0.1, 0.2, 0.3, 0.4, 0.5 of the range |
+    | `scale` | all values times 0.9, 0.75, 0.6, 0.45, 0.3: darker; a spherical layer with one input patch does not see it |
+    | `noise` | plus normal noise of deviation 0.04, 0.08, 0.12, 0.18, 0.26 of the range |
+    | `blur` | a Gaussian of deviation 0.4, 0.6, 0.8, 1.0, 1.5 pixels |
+
+    Args:
+        images: uint8 of shape (n, height, width, channels).
+        name: One of the table.
+        strength: 1 to 5.
+        seed: Of the noise.
+
+    Returns:
+        uint8 of the same shape, rounded, and cut off at 0 and 255.
+
+    Raises:
+        ValueError: If there is no such name or strength, or `images` are no images.
+
+    Example:
+        >>> import numpy as np
+        >>> from hypersphere import evaluation
+        >>> white = np.full((1, 2, 2, 1), 200, np.uint8)
+        >>> evaluation.corrupted(white, "scale", 3).max()
+        np.uint8(120)
+
+    References:
+        Hendrycks and Dietterich, Benchmarking Neural Network Robustness, ICLR 2019, for
+        the idea; the amounts are ours. https://arxiv.org/abs/1903.12261
+    """  # noqa: E501  a table's row
+    if name not in CORRUPTIONS:
+        raise ValueError(f"`corrupted` knows {', '.join(CORRUPTIONS)}, got {name!r}.")
+    if strength not in range(1, STRENGTHS + 1):
+        raise ValueError(
+            f"`corrupted` needs a `strength` from 1 to {STRENGTHS}, got {strength!r}."
+        )
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(
+            "`corrupted` needs uint8 `images` of shape (n, height, width, channels), "
+            f"got {images.dtype} of shape {images.shape}."
+        )
+    make, amounts = CORRUPTIONS[name]
+    random = np.random.default_rng((seed, strength))
+    found = np.empty_like(images)
+    for start in range(0, len(images), 256):  # floats of all would not fit
+        part = images[start : start + 256].astype(np.float32) / 255
+        worse = make(part, amounts[strength - 1], random)
+        found[start : start + 256] = np.rint(np.clip(worse, 0, 1) * 255)
+    return found
+
+
+def _contrast(x: Images, amount: float, random: np.random.Generator) -> Images:
+    del random
+    mean = x.mean(axis=(1, 2, 3), keepdims=True)
+    return mean + amount * (x - mean)
+
+
+def _noise(x: Images, amount: float, random: np.random.Generator) -> Images:
+    return x + amount * random.standard_normal(x.shape, np.float32)
+
+
+def _blur(x: Images, amount: float, random: np.random.Generator) -> Images:
+    del random
+    return ndimage.gaussian_filter(x, (0, amount, amount, 0), mode="nearest")
+
+
+_Corruption = tuple[
+    Callable[[Images, float, np.random.Generator], Images], tuple[float, ...]
+]
+CORRUPTIONS: Mapping[str, _Corruption] = MappingProxyType(
+    {
+        "contrast": (_contrast, _CONTRAST),
+        "brightness": (lambda x, amount, _: x + amount, _BRIGHTNESS),
+        "scale": (lambda x, amount, _: x * amount, _SCALE),
+        "noise": (_noise, _NOISE),
+        "blur": (_blur, _BLUR),
+    }
+)
+"""Name -> (what it does to images in [0, 1], how much of it at strengths 1 to 5)."""
