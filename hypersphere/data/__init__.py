@@ -32,6 +32,10 @@ from hypersphere.data._records import (
     RecordSet as RecordSet,
     name_of as name_of,
 )
+from hypersphere.data._single import (
+    image_files as image_files,
+    read_image as read_image,
+)
 from hypersphere.data._sources import (
     is_streamed as is_streamed,
     streamed_forms as streamed_forms,

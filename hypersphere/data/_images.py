@@ -78,7 +78,7 @@ def decode_all(
         max_bad: Share of each part that may be left out because it is broken.
     """
     decode = functools.partial(
-        _decode, who=who, gray=gray, image_size=image_size, how=how
+        decode_one, who=who, gray=gray, image_size=image_size, how=how
     )
     first = parts[0]
     first_name, shape = _first_shape(first, decode, int(max_bad * first.count))
@@ -164,7 +164,7 @@ def resize(images: Images, image_size: int) -> Images:
     return resized
 
 
-def _decode(
+def decode_one(
     file: File, *, who: str, name: str, gray: bool, image_size: int, how: Decoding
 ) -> np.ndarray:
     """Reads one image completely; returns uint8 (height, width, 1 or 3)."""

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import optax
 
 from hypersphere import losses, ops
@@ -70,7 +71,7 @@ class WSoftmax(_Smoothed):
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
-        g = choose("loss.similarity", self.similarity, SIMILARITIES)(self.k)
+        g = self._similarity()
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
             del step
@@ -80,6 +81,14 @@ class WSoftmax(_Smoothed):
             return losses.w_softmax(cos, labels, feature_norm=norm, similarity=g)
 
         return loss
+
+    def logits(self, outputs: Any) -> Any:
+        """The feature's length times the responses."""
+        cos, norm = outputs
+        return norm * self._similarity()(cos)
+
+    def _similarity(self) -> ops.Similarity:
+        return choose("loss.similarity", self.similarity, SIMILARITIES)(self.k)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -151,6 +160,11 @@ class ASoftmax(Ramped):
 
         return loss
 
+    def logits(self, outputs: Any) -> Any:
+        """The scale or the feature's length times the responses, without the margin."""
+        cos, norm = outputs
+        return (self.scale or norm) * self._similarity()(cos)
+
     def _similarity(self) -> ops.Similarity:
         return ops.Cosine()
 
@@ -211,6 +225,10 @@ class SphericalSoftmax(_OnScores):
         """How far from zero a score is, of either sign."""
         return abs(outputs)
 
+    def logits(self, outputs: Any) -> Any:
+        """Of which the softmax is the spherical one."""
+        return jnp.log(jnp.square(outputs) + self.eps)
+
     def _loss(self, scores: Any, labels: Any) -> Any:
         return losses.spherical_softmax(scores, labels, eps=self.eps)
 
@@ -222,6 +240,10 @@ class TaylorSoftmax(_OnScores):
     def scores(self, outputs: Any) -> Any:
         """How far from -1 a score is, where its class is the least probable."""
         return abs(outputs + 1)
+
+    def logits(self, outputs: Any) -> Any:
+        """Of which the softmax is Taylor's."""
+        return jnp.log(1 + outputs + jnp.square(outputs) / 2)
 
     def _loss(self, scores: Any, labels: Any) -> Any:
         return losses.taylor_softmax(scores, labels)

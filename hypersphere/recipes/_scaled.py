@@ -45,6 +45,11 @@ class Scaled(LossConfig, abc.ABC):
         """The scale; where it is 0 the features' lengths, (batch, 1)."""
         return self.scale or jnp.reshape(norm, (-1, 1))
 
+    def logits(self, outputs: Any) -> Any:
+        """The factor times the cosines, without the margin."""
+        cos, norm = outputs
+        return self.factor(norm) * cos
+
 
 def refuse_shares(head: HeadConfig, **spread: float) -> None:
     """Raises if what spreads over all classes is asked of a head that has not all.

@@ -10,6 +10,11 @@ need("train", ("rich", "ml_collections", "orbax.checkpoint", "tensorboardX", "ab
 
 from hypersphere.training._dry_run import dry_run as dry_run
 from hypersphere.training._export import export as export
+from hypersphere.training._trained import (
+    Answers as Answers,
+    Trained as Trained,
+    open_trained as open_trained,
+)
 from hypersphere.training.compute._parts import (
     Images as Images,
     Parts as Parts,

@@ -46,9 +46,9 @@ def export(
             - `weights.safetensors`: every parameter, running average and other variable
               by its dotted path, such as `head.kernel`.
             - `model.json`: `image_shape` and `dtype` of an example, `class_names`,
-              `platforms` and the config. Names are null where neither the newest
-              checkpoint nor `features.npz` has them: an older release did not note
-              them.
+              `platforms`, what of the run was its `own`, and the config. Names are null
+              where neither the newest checkpoint nor `features.npz` has them: an older
+              release did not note them.
 
         best: Whether to take the checkpoint of the best test accuracy, as `load` does.
         parts: What `train` was given as `parts`.
@@ -77,7 +77,8 @@ def export(
     model, config = load(workdir, best=best, parts=parts)
     workdir = Path(workdir).expanduser()
     checkpoints = Checkpoints(workdir, read_only=True)
-    images = Images.of(checkpoints.meta()["dataset"])
+    meta = checkpoints.meta()
+    images = Images.of(meta["dataset"])
     checkpoints.close()
     is_own = made(parts, config, images).make_model is not None
     content = _program(model, config, images, is_own=is_own)
@@ -90,6 +91,7 @@ def export(
         "dtype": images.dtype,
         "class_names": _class_names(workdir, images),
         "platforms": PLATFORMS,
+        "own": list(meta.get("own", {}).get("given", [])),
         "config": json.loads(to_json(config)),
     }
     folder = Path(out).expanduser()

@@ -17,6 +17,14 @@ from hypersphere.viz._geometry import (
     principal_plane as principal_plane,
 )
 from hypersphere.viz._grid import Bundle as Bundle, curve_grid as curve_grid
+from hypersphere.viz._judged import (
+    class_angles as class_angles,
+    confusion as confusion,
+    gallery as gallery,
+    globe as globe,
+    pair_angles as pair_angles,
+    roc_curves as roc_curves,
+)
 from hypersphere.viz._layers import layer_curves as layer_curves
 from hypersphere.viz._metrics import read_metrics as read_metrics
 from hypersphere.viz._style import PALETTE as PALETTE, save as save

@@ -92,12 +92,12 @@ def make_feed(
     The labels of another source mean what they mean in `class_names`.
     """
     if source:
-        opened, told = data.with_classes(_read(config, source), class_names)
+        opened, told = data.with_classes(read_set(config, source), class_names)
         if told:
             say(told)
         return _feed_of(opened, config, mesh, say)
     if dataset is None:
-        opened = _held_back(_read(config, config.data.source), config)
+        opened = held_back(read_set(config, config.data.source), config)
         feed = _feed_of(opened, config, mesh, say)
     else:
         feed = _opened(dataset, config, mesh, say)
@@ -105,7 +105,8 @@ def make_feed(
     return feed
 
 
-def _read(config: TrainConfig, source: str) -> data.Dataset | data.RecordSet:
+def read_set(config: TrainConfig, source: str) -> data.Dataset | data.RecordSet:
+    """A source, read as the config says, in memory or streamed."""
     c = config.data
     arguments: dict[str, Any] = {
         "data_dir": c.data_dir,
@@ -125,7 +126,7 @@ def _read(config: TrainConfig, source: str) -> data.Dataset | data.RecordSet:
     )
 
 
-def _held_back(found: Any, config: TrainConfig) -> Any:
+def held_back(found: Any, config: TrainConfig) -> Any:
     """The set with the validation part that the config asks for."""
     fraction = config.data.validation_fraction
     if not fraction:
@@ -144,7 +145,7 @@ def _feed_of(
 def _opened(dataset: OwnData, config: TrainConfig, mesh: Mesh, say: Say) -> Feed:
     found = dataset(config) if callable(dataset) else dataset
     if isinstance(found, data.RecordSet | data.Dataset):
-        found = _held_back(found, config)
+        found = held_back(found, config)
     if isinstance(found, data.RecordSet):
         if not config.data.stream or not (found.decode or config.data.image_size):
             raise ValueError(

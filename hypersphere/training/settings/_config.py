@@ -149,6 +149,16 @@ class LossConfig(Recipe, abc.ABC):
         """What is largest for the predicted class, of what the model returned."""
         return outputs[0] if isinstance(outputs, tuple) else outputs
 
+    def logits(self, outputs: Any) -> Any:
+        """What probabilities are the softmax of, without a margin.
+
+        Of an angular head by default the feature's length times the cosines.
+        """
+        if isinstance(outputs, tuple):
+            cos, norm = outputs
+            return norm * cos
+        return outputs
+
 
 @dataclasses.dataclass(kw_only=True)
 class OptimConfig(Recipe, abc.ABC):

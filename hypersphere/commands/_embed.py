@@ -1,0 +1,304 @@
+"""`embed`: what a model sees in images, as a file of features."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hypersphere import data
+from hypersphere._extras import need
+from hypersphere._files import write_atomically
+from hypersphere.commands._evaluate import own_dataset
+from hypersphere.commands._report import naming, progress, say
+from hypersphere.commands._sets import Examples, asked, labelled, of_files
+from hypersphere.training import Trained, open_trained
+
+_PIECE = 4096  # examples that an interruption may cost
+
+
+class Embeddings(NamedTuple):
+    """Features of examples, as a file of `embed` holds them.
+
+    Attributes:
+        embeddings: float32 of shape (n, features), as the head sees them, not of unit
+            length.
+        labels: int32 of shape (n,), by `class_names`; -1 for none.
+        names: Of each example, of shape (n,).
+        class_names: What labels mean.
+        model: What they were made with.
+    """
+
+    embeddings: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray
+    class_names: tuple[str, ...] = ()
+    model: str = ""
+
+    def labels_of_names(self) -> np.ndarray:
+        """The name of each example's class."""
+        return np.array([*self.class_names, "?"])[self.labels]
+
+
+def embed(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str] = "",
+    *,
+    images: Sequence[str | os.PathLike[str]] = (),
+    source: str = "",
+    part: str = "test",
+    data_dir: str = "",
+    flip: bool = False,
+    batch_size: int = 256,
+    best: bool = False,
+    config_file: str = "",
+) -> Embeddings:
+    """Features of a set or of image files, to memory and to a file.
+
+    A file is written in pieces of 4,096 examples beside it, `OUT.parts`, which become
+    `OUT` at the end; the same call goes on where one was interrupted.
+
+    Args:
+        folder: Of a run, or an export.
+        out: `.npz`, or `.parquet` with pyarrow; empty for none.
+        images: Image files and folders, in place of a set; the class of an image is the
+            folder that it is in.
+        source: As `config.data.source`; empty for the set that it was trained on.
+        part: `train`, `test` or `validation`.
+        data_dir: As `config.data.data_dir`; empty for the run's.
+        flip: Whether the features of the mirrored image are added.
+        batch_size: Images at a time.
+        best: Whether to take the checkpoint of the best test accuracy.
+        config_file: The config file of a run that has parts of its own.
+
+    Returns:
+        The features.
+
+    Raises:
+        FileNotFoundError: If a folder or a file is not there.
+        ValueError: If the model has no features, or an interrupted file is of others.
+        OSError: If the disk is full; what was there stays.
+
+    Example:
+        >>> from hypersphere import commands
+        >>> commands.embed("runs/quickstart", "digits.npz")  # doctest: +SKIP
+    """
+    trained = open_trained(folder, best=best, config_file=config_file)
+    if images:
+        examples = of_files(trained, data.image_files([Path(i) for i in images]))
+    else:
+        dataset = own_dataset(config_file)
+        examples, told = labelled(
+            trained, source, part, data_dir=data_dir, dataset=dataset
+        )
+        if told:
+            say(told)
+    path = Path(out).expanduser() if out else None
+    if path is not None and path.suffix not in (".npz", ".parquet"):
+        raise ValueError(f"`embed` writes .npz or .parquet, got {str(out)!r}.")
+    if path is not None and path.suffix == ".parquet":
+        need("evaluate", ("pyarrow",), who="A .parquet file")
+    facts = {
+        "model": trained.name,
+        "set": examples.name,
+        "size": examples.size,
+        "flip": flip,
+        "best": best,
+    }
+    pieces = _Pieces(path, facts)
+    for start in range(0, examples.size, _PIECE):
+        if not pieces.has(start):
+            stop = min(start + _PIECE, examples.size)
+            pieces.keep(start, _piece(trained, examples, start, stop, batch_size, flip))
+    for line in sorted(set(examples.broken)):
+        say(f"Left out: {line}")
+    x, labels, names = pieces.joined()
+    whole = Embeddings(x, labels, names, examples.class_names, trained.name)
+    if path is not None:
+        with naming(path):
+            write_atomically(path, _encoded(whole, path.suffix))
+        pieces.remove()
+    return whole
+
+
+def _piece(
+    trained: Trained,
+    examples: Examples,
+    start: int,
+    stop: int,
+    batch_size: int,
+    flip: bool,  # noqa: FBT001
+) -> list[np.ndarray]:
+    found = []
+    some = examples._replace(batches=lambda a, size: _until(examples, a, stop, size))
+    batches = asked(trained, some, batch_size, start=start)
+    mirrored: Any = iter(())
+    if flip:
+        if len(trained.images.image_shape) != 3:
+            raise ValueError(f"{trained.name} takes no images: they have no mirror.")
+        mirrored = asked(
+            trained, some, batch_size, start=start, change=lambda x: x[:, :, ::-1]
+        )
+    for batch, answers in progress(batches, stop - start, f"{start:,} to {stop:,}"):
+        if answers.features is None:
+            raise ValueError(
+                f"{trained.name} has no features: give its network a method "
+                "`features(images)`, which returns what the head sees."
+            )
+        features = answers.features.reshape(len(batch.names), -1)
+        if flip:
+            other = next(mirrored)[1].features
+            features = features + other.reshape(features.shape)
+        found.append((features, batch.labels, np.array(batch.names)))
+    if not found:
+        return [np.zeros((0, 0), np.float32), np.zeros(0, np.int32), np.zeros(0, "U1")]
+    return [np.concatenate(x) for x in zip(*found, strict=True)]
+
+
+def _until(examples: Examples, start: int, stop: int, size: int) -> Iterator[Any]:
+    """Batches of a range, of which the stream ends by itself or is closed."""
+    batches = examples.batches(start, size)
+    for _ in range(start, stop, size):
+        batch = next(batches, None)
+        if batch is None:
+            break
+        yield batch
+    close = getattr(batches, "close", None)
+    if close:
+        close()
+
+
+class _Pieces:
+    """What is done, on the disk if there is a file to make, else in memory."""
+
+    def __init__(self, path: Path | None, facts: dict[str, Any]):
+        self._folder = path and path.with_name(f"{path.name}.parts")
+        self._memory: dict[int, list[np.ndarray]] = {}
+        if self._folder is None:
+            return
+        file, text = self._folder / "facts.json", json.dumps(facts)
+        if file.is_file() and file.read_text(encoding="utf-8") != text:
+            raise ValueError(
+                f"{self._folder} holds a part of other features, "
+                f"{file.read_text(encoding='utf-8')}. Delete it, or write elsewhere."
+            )
+        with naming(file):
+            write_atomically(file, text.encode())
+
+    def _file(self, start: int) -> Path:
+        if self._folder is None:
+            raise RuntimeError("there is no file")
+        return self._folder / f"{start:012}.npz"
+
+    def has(self, start: int) -> bool:
+        return self._folder is not None and self._file(start).is_file()
+
+    def keep(self, start: int, arrays: list[np.ndarray]) -> None:
+        if self._folder is None:
+            self._memory[start] = arrays
+            return
+        content = io.BytesIO()
+        np.savez(content, *arrays)
+        with naming(self._file(start)):
+            write_atomically(self._file(start), content.getvalue())
+
+    def joined(self) -> list[np.ndarray]:
+        kept = list(self._memory.values())
+        if self._folder is not None:
+            for file in sorted(self._folder.glob("*.npz")):
+                with np.load(file) as arrays:
+                    kept.append([arrays[name] for name in arrays.files])
+        kept = [arrays for arrays in kept if len(arrays[0])]
+        if not kept:
+            raise ValueError("There is no example that could be read.")
+        return [np.concatenate(x) for x in zip(*kept, strict=True)]
+
+    def remove(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+
+
+def _encoded(found: Embeddings, suffix: str) -> bytes:
+    content = io.BytesIO()
+    if suffix == ".npz":
+        np.savez(
+            content,
+            embeddings=found.embeddings,
+            labels=found.labels,
+            names=found.names,
+            class_names=np.array(found.class_names),
+            model=np.array(found.model),
+        )
+        return content.getvalue()
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    width = found.embeddings.shape[1]
+    table = pa.table(
+        {
+            "name": pa.array(found.names.tolist()),
+            "label": pa.array(found.labels_of_names().tolist()),
+            "embedding": pa.FixedSizeListArray.from_arrays(
+                pa.array(found.embeddings.ravel()), width
+            ),
+        }
+    )
+    parquet.write_table(table, content)
+    return content.getvalue()
+
+
+def read_embeddings(file: str | os.PathLike[str]) -> Embeddings:
+    """What `embed` has written as `.npz`, or arrays of the same names.
+
+    Args:
+        file: With `embeddings`, and `labels`, `names`, `class_names` where they are
+            known.
+
+    Returns:
+        The features.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds something else.
+
+    Example:
+        >>> from hypersphere import commands
+        >>> digits = commands.read_embeddings("digits.npz")  # doctest: +SKIP
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file of embeddings {path}.")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{path} is no file of embeddings as `embed` writes it ({error})."
+        ) from error
+    x = found.get("embeddings")
+    if x is None or x.ndim != 2 or not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(
+            f"{path} needs `embeddings` of shape (n, features), got "
+            f"{', '.join(found) or 'nothing'}."
+        )
+    labels = found.get("labels", np.full(len(x), -1, np.int32))
+    names = found.get("names", np.arange(len(x)).astype(str))
+    if not len(labels) == len(names) == len(x):
+        raise ValueError(
+            f"{path} has {len(x)} embeddings, {len(labels)} labels and {len(names)} "
+            "names: there is one missing."
+        )
+    classes = found.get("class_names")
+    if classes is None:
+        classes, labels = np.unique(labels, return_inverse=True)
+    return Embeddings(
+        x,
+        labels.astype(np.int32),
+        names,
+        tuple(map(str, classes)),
+        str(found.get("model", "")),
+    )

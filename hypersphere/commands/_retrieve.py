@@ -1,0 +1,172 @@
+"""`retrieve`: is what is near of the same class?"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hypersphere import data, evaluation
+from hypersphere.commands._embed import Embeddings, read_embeddings
+
+MOST = 30_000  # images whose whole lists are sorted
+
+
+def retrieve(
+    embeddings: str | os.PathLike[str] | Embeddings,
+    *,
+    ks: Sequence[int] = (1, 2, 4, 8),
+    bank: str | os.PathLike[str] | Embeddings | None = None,
+    kmeans: bool = False,
+    seeds: int = 10,
+    class_average: bool = False,
+) -> dict[str, Any]:
+    """Each image in turn looks for the others of its class, by cosine.
+
+    Args:
+        embeddings: A file of `embed`, or what it returned, with labels.
+        ks: For the recalls.
+        bank: Other embeddings, such as of training images, to take hubs away with by
+            dual bank normalization.
+        kmeans: Whether to cluster as well, over `seeds` beginnings.
+        seeds: How many.
+        class_average: Whether to take the mean of each class first.
+
+    Returns:
+        `images`, `queries`, `lone` (alone in their class, left out), `recall` k ->
+        share, `r_precision`, `map_at_r`, `map`, `mrr`, `hubness`; with a bank
+        `recall_at_1_without_hubs` and `hubness_without_hubs`; with clusters `nmi`,
+        `ami` and `ari`, each mean and deviation over beginnings. Of more than 30,000
+        images only the recalls and the hubness, and `told` says so.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If there are no labels, or none has two images.
+
+    Example:
+        >>> import numpy as np
+        >>> from hypersphere import commands
+        >>> x = np.eye(2)[[0, 0, 1, 1]]
+        >>> labels, names = np.array([0, 0, 1, 1]), np.arange(4)
+        >>> few = commands.Embeddings(x, labels, names, ("a", "b"))
+        >>> commands.retrieve(few, ks=[1])["map_at_r"]
+        1.0
+    """
+    known = _read(embeddings)
+    if (known.labels < 0).all():
+        raise ValueError("These embeddings have no labels: there is nothing to find.")
+    kept = known.labels >= 0
+    x, labels = known.embeddings[kept], known.labels[kept]
+    counts = np.bincount(labels)
+    if counts.max() < 2:
+        raise ValueError(
+            f"All {len(x)} images are alone in their class: there is nothing to find."
+        )
+    found: dict[str, Any] = {"images": len(x)}
+    if unlabelled := int((~kept).sum()):
+        found["told"] = f"{unlabelled} images without a label are left out."
+    if len(x) <= MOST:
+        whole = evaluation.retrieval(x, labels, ks=ks, class_average=class_average)
+        found |= {
+            "queries": whole.queries,
+            "lone": whole.lone,
+            "recall": {str(k): value for k, value in whole.recall.items()},
+            "r_precision": whole.r_precision,
+            "map_at_r": whole.map_at_r,
+            "map": whole.mean_average_precision,
+            "mrr": whole.mrr,
+        }
+    else:
+        recall = evaluation.recall_of_neighbours(x, labels, ks=ks)
+        lone = int((counts == 1).sum())
+        found |= {
+            "queries": len(x) - lone,
+            "lone": lone,
+            "recall": {str(k): value for k, value in recall.items()},
+            "told": f"Of more than {MOST:,} images the recalls alone.",
+        }
+    k = min(10, len(x) - 1)
+    near = evaluation.nearest(x, x, k, own=np.arange(len(x))).indices
+    found["hubness"] = evaluation.hubness(near, len(x))
+    if bank is not None:
+        found |= _without_hubs(x, labels, _read(bank).embeddings, k)
+    if kmeans:
+        clusters = evaluation.clustering(x, labels, seeds=seeds)
+        found |= {
+            name: {"mean": float(values.mean()), "deviation": float(values.std())}
+            for name, values in clusters._asdict().items()
+        }
+    return found
+
+
+def _read(given: Any) -> Embeddings:
+    return given if isinstance(given, Embeddings) else read_embeddings(given)
+
+
+def _without_hubs(
+    x: np.ndarray, labels: np.ndarray, bank: np.ndarray, k: int
+) -> dict[str, Any]:
+    if bank.shape[1] != x.shape[1]:
+        raise ValueError(
+            f"The bank has {bank.shape[1]} features, the images have {x.shape[1]}: "
+            "make both with one model."
+        )
+    if len(x) > MOST:
+        raise ValueError(f"A bank needs at most {MOST:,} images, got {len(x):,}.")
+    unit, others = (_unit(each) for each in (x, bank))
+    scores, with_bank = unit @ unit.T, others @ unit.T
+    normalized = evaluation.dual_bank_normalization(scores, with_bank, with_bank)
+    np.fill_diagonal(normalized, -np.inf)
+    near = np.argsort(-normalized, axis=1, kind="stable")[:, :k]
+    asked = np.bincount(labels)[labels] > 1
+    first = labels[near[asked, 0]] == labels[asked]
+    return {
+        "recall_at_1_without_hubs": float(first.mean()),
+        "hubness_without_hubs": evaluation.hubness(near, len(x)),
+    }
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(norm > 0, norm, 1)
+
+
+def gallery(
+    known: Embeddings, images: str | os.PathLike[str], *, queries: int = 8, k: int = 6
+) -> Any:
+    """A picture of queries, evenly chosen, and what is nearest to each.
+
+    Args:
+        known: Embeddings whose names are image files below a folder.
+        images: The folder.
+        queries: How many.
+        k: How many of the nearest.
+
+    Returns:
+        The figure of `viz.gallery`.
+
+    Raises:
+        FileNotFoundError: If an image is not there.
+        ValueError: If an image cannot be read, or there are too few.
+    """
+    from hypersphere import viz
+
+    count = len(known.names)
+    asked = np.unique(np.linspace(0, count - 1, queries).round().astype(int))
+    found = evaluation.nearest(
+        known.embeddings[asked], known.embeddings, min(k, count - 1), own=asked
+    ).indices
+
+    def picture(row: int) -> np.ndarray:
+        file = Path(images).expanduser() / str(known.names[row])
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no image {file}, as the names have it.")
+        return data.read_image(file, (96, 96, 3))
+
+    return viz.gallery(
+        [picture(row) for row in asked],
+        [[picture(row) for row in near] for near in found],
+        known.labels[found] == known.labels[asked][:, None],
+        known.labels_of_names()[asked].tolist(),
+    )

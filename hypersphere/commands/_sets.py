@@ -1,0 +1,241 @@
+"""Images for a trained model: sets by their source, image files, folders of them."""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hypersphere import data, training
+from hypersphere.training import Answers, Trained
+from hypersphere.training.run._feed import held_back, read_set
+
+PARTS = ("train", "test", "validation")
+
+
+class Batch(NamedTuple):
+    """Some examples.
+
+    Attributes:
+        images: As the model takes them.
+        labels: int32 of shape (n,), by the model's classes; -1 for none.
+        names: What each is called.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+
+
+class Examples(NamedTuple):
+    """A set to ask a model about.
+
+    Attributes:
+        name: What it is.
+        size: How many there are.
+        class_names: What labels mean.
+        batches: (the first example, batch size) -> batches from there on; what is
+            broken is missing in them.
+        broken: Lines on what could not be read, which grow as batches are taken.
+    """
+
+    name: str
+    size: int
+    class_names: tuple[str, ...]
+    batches: Callable[[int, int], Iterator[Batch]]
+    broken: list[str]
+
+
+def labelled(
+    trained: Trained,
+    source: str = "",
+    part: str = "test",
+    *,
+    data_dir: str = "",
+    dataset: Any = None,
+) -> tuple[Examples, str]:
+    """A part of the run's own set, or of another one with the same classes.
+
+    Args:
+        trained: The model, whose config says how images are read.
+        source: As `config.data.source`; empty for the run's own.
+        part: `train`, `test` or `validation`.
+        data_dir: As `config.data.data_dir`; empty for the run's own.
+        dataset: What the config file brings as `get_dataset`.
+
+    Returns:
+        The examples, and a line on what was not done by the names of classes.
+
+    Raises:
+        ValueError: If there is no such part, or there are other classes.
+    """
+    config = copy.deepcopy(trained.config)
+    config.data.data_dir = data_dir or config.data.data_dir
+    told = ""
+    if source:
+        found, told = data.with_classes(read_set(config, source), trained.class_names)
+    elif dataset is not None:
+        found = dataset(config) if callable(dataset) else dataset
+        found = held_back(found, config)
+    else:
+        found = held_back(read_set(config, config.data.source), config)
+        found, told = data.with_classes(found, trained.class_names)
+    chosen = getattr(found, part, None) if part in PARTS else None
+    if chosen is None:
+        there = [name for name in PARTS if getattr(found, name, None) is not None]
+        raise ValueError(f"{found.name} has {', '.join(there)}, and no part {part!r}.")
+    name = f"{found.name}, {part}"
+    classes = tuple(trained.class_names)
+    if isinstance(found, data.RecordSet):
+        return _streamed(name, found, chosen, classes, config), told
+    names = _names_of(source or config.data.source, part, len(chosen.images), config)
+
+    def batches(start: int, size: int) -> Iterator[Batch]:
+        for first in range(start, len(chosen.images), size):
+            rows = slice(first, first + size)
+            yield Batch(chosen.images[rows], chosen.labels[rows], names(rows))
+
+    return Examples(name, len(chosen.images), classes, batches, []), told
+
+
+class _Rest:
+    """Records from one on."""
+
+    def __init__(self, records: Any, start: int):
+        self._records, self._start = records, start
+
+    def __len__(self) -> int:
+        return len(self._records) - self._start
+
+    def __getitem__(self, index: int) -> Any:
+        return self._records[self._start + index]
+
+    def name(self, index: int) -> str:
+        return data.name_of(self._records, self._start + index)
+
+
+def _streamed(
+    name: str,
+    found: data.RecordSet,
+    records: Any,
+    classes: tuple[str, ...],
+    config: training.TrainConfig,
+) -> Examples:
+    broken: list[str] = []
+
+    def batches(start: int, size: int) -> Iterator[Batch]:
+        stream = data.eval_stream(
+            _Rest(records, start),
+            batch_size=size,
+            image_size=config.data.image_size,
+            orient=config.data.orient,
+            max_pixels=config.data.max_pixels,
+            decode=found.decode,
+        )
+        with stream:
+            for number, batch in enumerate(stream):
+                first = start + number * size
+                for position in batch.skipped[batch.skipped >= 0]:
+                    broken.append(data.name_of(records, start + int(position)))
+                kept = batch.weights > 0
+                places = first + np.flatnonzero(kept)
+                names = [data.name_of(records, int(i)) for i in places]
+                yield Batch(batch.images[kept], batch.labels[kept], names)
+
+    return Examples(name, len(records), classes, batches, broken)
+
+
+def _names_of(
+    source: str, part: str, size: int, config: training.TrainConfig
+) -> Callable[[slice], list[str]]:
+    """The files' names where the source tells them, else numbers."""
+    records: Any = None
+    if source.startswith(("folder:", "tar:")) and part in ("train", "test"):
+        opened = data.open_records(
+            source,
+            test_fraction=config.data.test_fraction,
+            seed=config.seed,
+            empty_classes=config.data.empty_classes,
+        )
+        records = getattr(opened, part)
+    is_known = records is not None and len(records) == size
+
+    def names(rows: slice) -> list[str]:
+        numbers = range(size)[rows]
+        if is_known:
+            return [data.name_of(records, i) for i in numbers]
+        return [f"{part}/{i}" for i in numbers]
+
+    return names
+
+
+def of_files(trained: Trained, files: Sequence[tuple[str, Path]]) -> Examples:
+    """Image files as the model takes them; the classes are the folders they are in.
+
+    Args:
+        trained: The model.
+        files: Names and places, as `data.image_files` finds them.
+    """
+    shape = trained.images.image_shape
+    if trained.images.dtype != "uint8" or len(shape) != 3 or shape[2] not in (1, 3):
+        raise ValueError(
+            f"{trained.name} takes {trained.images.dtype} of shape {shape}, no image "
+            "files."
+        )
+    folders = [name.rpartition("/")[0] for name, _ in files]
+    classes = tuple(sorted(set(filter(None, folders))))
+    number = {folder: label for label, folder in enumerate(classes)}
+    broken: list[str] = []
+
+    def batches(start: int, size: int) -> Iterator[Batch]:
+        for first in range(start, len(files), size):
+            found: list[tuple[np.ndarray, int, str]] = []
+            for place in range(first, min(first + size, len(files))):
+                name, file = files[place]
+                try:
+                    image = _read(file, trained)
+                except (ValueError, OSError) as error:
+                    broken.append(f"{name} ({error.__cause__ or error})")
+                    continue
+                found.append((image, number.get(folders[place], -1), name))
+            if found:
+                images, labels, names = zip(*found, strict=True)
+                yield Batch(np.stack(images), np.array(labels, np.int32), list(names))
+
+    return Examples(f"{len(files)} files", len(files), classes, batches, broken)
+
+
+def _read(file: Path, trained: Trained) -> np.ndarray:
+    """As the run read its test images."""
+    config = trained.config.data
+    return data.read_image(
+        file,
+        trained.images.image_shape,
+        streamed=config.stream,
+        orient=config.orient,
+        max_pixels=config.max_pixels,
+    )
+
+
+def asked(
+    trained: Trained,
+    examples: Examples,
+    size: int,
+    *,
+    start: int = 0,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Iterator[tuple[Batch, Answers]]:
+    """Batches with what the model says of them.
+
+    Args:
+        trained: The model.
+        examples: The set.
+        size: Of a batch.
+        start: The first example.
+        change: What is done to images before.
+    """
+    ours, theirs = itertools.tee(examples.batches(start, size))
+    images = (change(b.images) if change else b.images for b in theirs)
+    yield from zip(ours, trained.of_batches(images, size), strict=True)

@@ -1,0 +1,427 @@
+"""The command line: one command for each thing to do with a trained model."""
+
+import argparse
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from hypersphere.commands import (
+    _embed,
+    _evaluate,
+    _openset,
+    _predict,
+    _retrieve,
+    _verify,
+)
+from hypersphere.commands._report import say, show, told_broken, write_json
+
+_MISTAKES = (ValueError, OSError, ModuleNotFoundError, ArithmeticError)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; --help explains.\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command; a mistake ends in one line and a status that is not 0."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    command = f"{parser.prog} {chosen.command}"
+    try:
+        status = chosen.run(chosen)
+    except KeyboardInterrupt:
+        parser.exit(130, f"{command}: stopped. What was done is kept.\n")
+    except BrokenPipeError:  # `| head` has enough
+        parser.exit(0)
+    except _MISTAKES as error:
+        parser.exit(1, f"{command}: {_line(error)}\n")
+    raise SystemExit(status or 0)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m hypersphere",
+        description="Does something with a trained model, from the folder of a run or "
+        "of an export.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, add, run, text in (
+        (
+            "evaluate",
+            _evaluate_options,
+            _run_evaluate,
+            "accuracy, confusion, calibration",
+        ),
+        ("predict", _predict_options, _run_predict, "classes of image files"),
+        ("embed", _embed_options, _run_embed, "features to a file"),
+        ("verify", _verify_options, _run_verify, "pairs: ROC, EER, folds, templates"),
+        ("retrieve", _retrieve_options, _run_retrieve, "neighbours: recall, MAP, hubs"),
+        ("openset", _openset_options, _run_openset, "unknown images, novel classes"),
+    ):
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        add(made.add_argument)
+    return parser
+
+
+Add = Callable[..., Any]
+
+
+def _model_options(add: Add, *, is_needed: bool = True) -> None:
+    text = "folder of a run, or of an export"
+    if is_needed:
+        add("folder", metavar="FOLDER", help=text)
+    else:
+        add("--model", dest="folder", default="", metavar="FOLDER", help=text)
+    add("--best", action="store_true", help="the checkpoint of the best test accuracy")
+    add("--config", default="", metavar="FILE", help="of a run with parts of its own")
+
+
+def _set_options(add: Add) -> None:
+    add("--source", default="", help="as config.data.source (default: the run's own)")
+    add("--part", default="test", help="train, test (default) or validation")
+    add("--data_dir", default="", metavar="DIR", help="as config.data.data_dir")
+    add("--batch_size", type=int, default=256, metavar="N", help="default %(default)s")
+
+
+def _out_options(add: Add, picture: str) -> None:
+    add("--json", default="", metavar="FILE", help="write all numbers there")
+    if picture:
+        add("--plot", default="", metavar="PNG", help=picture)
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    def read(text: str) -> list[Any]:
+        return [kind(each) for each in _names(text)]
+
+    read.__name__ = f"list of {kind.__name__}"
+    return read
+
+
+def _evaluate_options(add: Add) -> None:
+    _model_options(add)
+    _set_options(add)
+    add(
+        "--corrupt",
+        type=_names,
+        default=[],
+        metavar="NAMES",
+        help="of contrast,brightness,scale,noise,blur, each at five strengths",
+    )
+    _out_options(add, "the confusion matrix")
+
+
+def _run_evaluate(chosen: argparse.Namespace) -> None:
+    found = _evaluate.evaluate(
+        chosen.folder,
+        source=chosen.source,
+        part=chosen.part,
+        data_dir=chosen.data_dir,
+        corrupt=chosen.corrupt,
+        batch_size=chosen.batch_size,
+        best=chosen.best,
+        config_file=chosen.config,
+    )
+    if found["told"]:
+        say(found["told"])
+    told_broken(found["left_out"])
+    keys = ("model", "set", "examples", "top1", "top5")
+    show("accuracy", {key: found[key] for key in keys if key in found})
+    if len(found["per_class"]) <= 30:
+        show("of each class", found["per_class"])
+    calibration = found["calibration"]
+    raw, fitted = calibration["raw"], calibration.get("fitted", {})
+    temperature = calibration.get("temperature", math.nan)
+    show(
+        f"calibration, as it is and over a temperature of {temperature:.4g}, which is "
+        "fitted on other examples",
+        {name: (value, fitted.get(name, math.nan)) for name, value in raw.items()},
+    )
+    if found["corrupted"]:
+        title = "accuracy at strengths 1 to 5"
+        show(title, {k: tuple(v) for k, v in found["corrupted"].items()})
+    _written(chosen, found)
+    if chosen.plot:
+        from hypersphere import viz
+
+        figure = viz.confusion(np.array(found["confusion"]), list(found["per_class"]))
+        _drawn(figure, chosen.plot)
+
+
+def _written(chosen: argparse.Namespace, found: Any) -> None:
+    if chosen.json:
+        sys.stdout.write(f"{write_json(chosen.json, found)}\n")
+
+
+def _drawn(figure: Any, file: str) -> None:
+    from hypersphere import viz
+
+    sys.stdout.write(f"{viz.save(figure, Path(file).expanduser())}\n")
+
+
+def _predict_options(add: Add) -> None:
+    _model_options(add)
+    add("images", nargs="+", metavar="IMAGE|FOLDER|-", help="- reads names from stdin")
+    add("--top", type=int, default=3, metavar="N", help="classes (default %(default)s)")
+    add(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="what scores are divided by (default 1); `evaluate` tells a good one",
+    )
+    add("--format", choices=("table", "jsonl", "csv"), default="table")
+
+
+def _run_predict(chosen: argparse.Namespace) -> int:
+    images = [name for name in chosen.images if name != "-"]
+    if "-" in chosen.images:
+        images += [line.strip() for line in sys.stdin if line.strip()]
+    if not images:
+        raise ValueError("There is no image to predict.")
+    predictions = _predict.predict(
+        chosen.folder,
+        images,
+        top=chosen.top,
+        temperature=chosen.temperature,
+        best=chosen.best,
+        config_file=chosen.config,
+    )
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if chosen.format == "csv":
+        table.writerow(("image", "class", "probability"))
+    for one in predictions.found:
+        pairs = list(zip(one.classes, one.probabilities, strict=True))
+        if chosen.format == "jsonl":
+            sys.stdout.write(json.dumps({"image": one.image, "classes": pairs}) + "\n")
+        elif chosen.format == "csv":
+            table.writerows((one.image, name, f"{p:.6f}") for name, p in pairs)
+        else:
+            words = "  ".join(f"{name} {p:.3f}" for name, p in pairs)
+            sys.stdout.write(f"{one.image}  {words}\n")
+        sys.stdout.flush()
+    told_broken(predictions.broken)
+    return 1 if predictions.broken else 0
+
+
+def _embed_options(add: Add) -> None:
+    _model_options(add)
+    add("out", metavar="OUT", help=".npz, or .parquet with pyarrow")
+    add(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="image files and folders in place of a set; their classes are the folders",
+    )
+    _set_options(add)
+    add("--flip", action="store_true", help="add the features of the mirrored image")
+
+
+def _run_embed(chosen: argparse.Namespace) -> None:
+    found = _embed.embed(
+        chosen.folder,
+        chosen.out,
+        images=chosen.images,
+        source=chosen.source,
+        part=chosen.part,
+        data_dir=chosen.data_dir,
+        flip=chosen.flip,
+        batch_size=chosen.batch_size,
+        best=chosen.best,
+        config_file=chosen.config,
+    )
+    count, width = found.embeddings.shape
+    sys.stdout.write(f"{chosen.out}: {count:,} embeddings of {width} features\n")
+
+
+def _verify_options(add: Add) -> None:
+    add("pairs", metavar="PAIRS", help="pairs.txt, trials, .csv, .npz or .bin")
+    add("--embeddings", default=None, metavar="NPZ", help="of `embed`")
+    _model_options(add, is_needed=False)
+    add("--images", nargs="+", default=[], metavar="PATH", help="that the model embeds")
+    add("--flip", action="store_true", help="add the features of the mirrored image")
+    add("--templates", default="", metavar="CSV", help="NAME,TEMPLATE,MEDIUM[,WEIGHT]")
+    add(
+        "--identify",
+        default="",
+        metavar="CSV",
+        help="TEMPLATE,SUBJECT,gallery|probe: who is it? PAIRS may be - then",
+    )
+    add("--cohort", default=None, metavar="NPZ", help="strangers, for AS-Norm")
+    add("--top", type=int, default=300, help="nearest strangers (default %(default)s)")
+    add("--folds", type=int, default=None, help="default 10; 0 for none")
+    add("--thresholds", default="exact", help="exact (default) or insightface")
+    add(
+        "--convention",
+        default="conservative",
+        help="of TAR at FAR: conservative (default), nearest or linear",
+    )
+    add("--fars", type=_numbers(float), default=list(_verify.FARS), metavar="NUMBERS")
+    _out_options(add, "ROC; beside it PNG-angles.png")
+
+
+def _run_verify(chosen: argparse.Namespace) -> None:
+    if chosen.identify:
+        return _run_identify(chosen)
+    found, scored = _verify.verify(
+        chosen.pairs,
+        embeddings=chosen.embeddings,
+        folder=chosen.folder,
+        images=chosen.images,
+        flip=chosen.flip,
+        templates=chosen.templates,
+        cohort=chosen.cohort,
+        top=chosen.top,
+        folds=chosen.folds,
+        thresholds=chosen.thresholds,
+        convention=chosen.convention,
+        fars=chosen.fars,
+        best=chosen.best,
+        config_file=chosen.config,
+    )
+    different = found["pairs"] - found["same"]
+    rows = {key: found[key] for key in ("pairs", "same", "auc", "eer")}
+    for far, tar in found["tar_at_far"].items():
+        few = f"unknown: needs {1 / float(far):,.0f} different pairs, has {different:,}"
+        rows[f"TAR at FAR {far} ({chosen.convention})"] = few if np.isnan(tar) else tar
+    for p, cost in found["min_dcf"].items():
+        rows[f"minDCF at {p}"] = cost
+    if "accuracy" in found:
+        name = f"accuracy, {found['folds']} folds ({chosen.thresholds})"
+        rows[name] = f"{found['accuracy']:.4f} ± {found['deviation']:.4f}"
+        rows["threshold, mean of folds"] = found["threshold"]
+    show("verification", rows)
+    _written(chosen, found)
+    if chosen.plot:
+        from hypersphere import evaluation, viz
+
+        curve = evaluation.roc(scored.scores, scored.same)
+        _drawn(viz.roc_curves({"": (curve.far, curve.tar)}), chosen.plot)
+        if np.abs(scored.scores).max() <= 1:  # cosines
+            degrees = np.degrees(np.arccos(scored.scores))
+            beside = Path(chosen.plot).with_suffix("")
+            _drawn(viz.pair_angles(degrees, scored.same), f"{beside}-angles.png")
+    return None
+
+
+def _run_identify(chosen: argparse.Namespace) -> None:
+    if not chosen.embeddings or not chosen.templates:
+        raise ValueError("--identify needs --embeddings and --templates.")
+    known = _embed.read_embeddings(chosen.embeddings)
+    found = _verify.identify(known, chosen.templates, chosen.identify)
+    rows = {key: value for key, value in found.items() if key != "tpir_at_fpir"}
+    for rate, share in found["tpir_at_fpir"].items():
+        rows[f"TPIR at FPIR {rate}"] = share
+    show("identification", rows)
+    _written(chosen, found)
+
+
+def _retrieve_options(add: Add) -> None:
+    add("embeddings", metavar="NPZ", help="of `embed`, with labels")
+    add("--ks", type=_numbers(int), default=[1, 2, 4, 8], metavar="NUMBERS")
+    add("--bank", default=None, metavar="NPZ", help="others, to take hubs away")
+    add("--kmeans", action="store_true", help="clusters over ten seeds")
+    add("--seeds", type=int, default=10, help="of them (default %(default)s)")
+    add("--class_average", action="store_true", help="the mean of each class first")
+    add("--images", default="", metavar="DIR", help="where names are, for --gallery")
+    add("--gallery", default="", metavar="PNG", help="eight queries and their nearest")
+    _out_options(add, "angles within and between classes")
+
+
+def _run_retrieve(chosen: argparse.Namespace) -> None:
+    known = _embed.read_embeddings(chosen.embeddings)
+    found = _retrieve.retrieve(
+        known,
+        ks=chosen.ks,
+        bank=chosen.bank,
+        kmeans=chosen.kmeans,
+        seeds=chosen.seeds,
+        class_average=chosen.class_average,
+    )
+    if told := found.get("told"):
+        say(told)
+    rows: dict[str, Any] = {}
+    for name, value in found.items():
+        if name == "recall":
+            rows |= {f"recall at {k}": share for k, share in value.items()}
+        elif isinstance(value, dict):
+            rows[f"{name} over {chosen.seeds} seeds"] = (
+                f"{value['mean']:.4f} ± {value['deviation']:.4f}"
+            )
+        elif name != "told":
+            rows[name] = value
+    show("retrieval", rows)
+    _written(chosen, found)
+    if chosen.plot:
+        from hypersphere import viz
+
+        _drawn(viz.class_angles(known.embeddings, known.labels), chosen.plot)
+    if chosen.gallery:
+        if not chosen.images:
+            raise ValueError("--gallery needs --images, the folder of the names.")
+        _drawn(_retrieve.gallery(known, chosen.images), chosen.gallery)
+
+
+def _openset_options(add: Add) -> None:
+    _model_options(add, is_needed=False)
+    add("unknown", nargs="?", default="", metavar="SOURCE|FOLDER", help="of no class")
+    _set_options(add)
+    add("--k", type=int, default=50, help="which neighbour (default %(default)s)")
+    add(
+        "--novel",
+        type=_names,
+        default=[],
+        metavar="NAMES",
+        help="classes not trained on",
+    )
+    add(
+        "--support", default="", metavar="NPZ", help="of `embed`: makes the class means"
+    )
+    add("--embeddings", default="", metavar="NPZ", help="of `embed`: is judged by them")
+    _out_options(add, "")
+
+
+def _run_openset(chosen: argparse.Namespace) -> None:
+    if chosen.novel:
+        if not (chosen.support and chosen.embeddings):
+            raise ValueError("--novel needs --support and --embeddings.")
+        found = _openset.novel(chosen.support, chosen.embeddings, chosen.novel)
+        show("nearest class mean", found)
+        _written(chosen, found)
+        return
+    if not (chosen.folder and chosen.unknown):
+        raise ValueError("It needs --model and what is unknown, or --novel.")
+    found = _openset.openset(
+        chosen.folder,
+        chosen.unknown,
+        source=chosen.source,
+        part=chosen.part,
+        data_dir=chosen.data_dir,
+        batch_size=chosen.batch_size,
+        k=chosen.k,
+        best=chosen.best,
+        config_file=chosen.config,
+    )
+    keys = ("model", "known", "unknown", "accuracy")
+    show("open set", {key: found[key] for key in keys})
+    names = tuple(next(iter(found["scores"].values())))
+    scores = {name: tuple(each.values()) for name, each in found["scores"].items()}
+    show("known against unknown", {"": names} | scores)
+    _written(chosen, found)

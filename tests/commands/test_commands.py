@@ -1,0 +1,346 @@
+"""What one does with a trained model, as functions and on the command line."""
+
+import functools
+import json
+import pathlib
+import pickle
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from hypersphere import commands, data, evaluation, training
+from hypersphere.commands import _embed
+from hypersphere.commands.command_line import main
+from tests.training.small import config_of, leave_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run, by NumPy."""
+    folder = tmp_path_factory.mktemp("run")
+    leave_run(config_of({"optim.ema": 0.9}), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(run):
+    return training.open_trained(run)
+
+
+@pytest.fixture
+def opened(trained, monkeypatch):
+    """Commands take the model that is open: it would be compiled anew every time."""
+    for module in (commands._evaluate, commands._predict, _embed, commands._openset):
+        monkeypatch.setattr(module, "open_trained", lambda *_, **__: trained)
+    return trained
+
+
+@pytest.fixture(scope="module")
+def digits(trained):
+    """The test part, with what the model says of it."""
+    part = data.load(trained.config.data.source).test
+    return part, trained.answers(part.images)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Image files of two classes, and one that is none."""
+    root = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for name in ("a/1", "a/2", "a/3", "b/1", "b/2"):
+        file = root / f"{name}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (9, 11), np.uint8)).save(file)
+    (root / "b" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbut no more")
+    return root
+
+
+def of(model, images):
+    """What the loaded model says of normalized images, and what its head sees."""
+    x = data.normalize(images)
+    return np.asarray(model(x)), np.asarray(model.features(x))
+
+
+def test_a_model_says_what_the_loaded_one_does(trained, digits, run):
+    part, answers = digits
+    model, _ = training.load(run)
+    logits, features = of(model, jnp.asarray(part.images[:3]))
+    np.testing.assert_allclose(answers.logits[:3], logits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(answers.features[:3], features, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_a_user")
+def test_an_exported_folder_is_as_good_as_a_run(trained, run, digits, tmp_path):
+    training.export(run, tmp_path / "out")
+    part, answers = digits
+    exported = training.open_trained(tmp_path / "out")
+    assert exported.class_names == trained.class_names
+    for ours, theirs in zip(exported.answers(part.images), answers, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="which has one state"):
+        training.open_trained(tmp_path / "out", best=True)
+    (tmp_path / "out" / "weights.safetensors").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="cannot be read .*Export it again"):
+        training.open_trained(tmp_path / "out")
+
+
+def test_an_evaluation_counts_as_a_loop_does(opened, digits):
+    part, answers = digits
+    found = commands.evaluate("", corrupt=["contrast"], batch_size=len(part.labels))
+    right = answers.logits.argmax(axis=1) == part.labels
+    np.testing.assert_allclose(found["top1"], right.mean())
+    confusion = np.array(found["confusion"])
+    assert confusion.sum() == found["examples"] == len(right)
+    assert np.trace(confusion) == right.sum() and "top5" not in found
+    nll = evaluation.negative_log_likelihood(answers.logits, part.labels)
+    np.testing.assert_allclose(found["calibration"]["raw"]["nll"], nll)
+    worse = evaluation.corrupted(part.images, "contrast", 5)
+    again = opened.answers(worse).logits.argmax(axis=1) == part.labels
+    np.testing.assert_allclose(found["corrupted"]["contrast"][4], again.mean())
+    assert len(found["corrupted"]["contrast"]) == 5
+
+
+def test_a_temperature_is_judged_on_examples_it_was_not_fitted_on():
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((400, 3)) * 4
+    labels = np.array([random.choice(3, p=p) for p in _softmax(logits / 3)])
+    found = commands._evaluate._calibration(logits.astype(np.float32), labels)
+    even, odd = logits[::2], logits[1::2]
+    of_odd = evaluation.fit_temperature(odd, labels[1::2])
+    of_even = evaluation.fit_temperature(even, labels[::2])
+    assert 2 < found["temperature"] < 4
+    np.testing.assert_allclose(found["temperature"], (of_odd + of_even) / 2, rtol=1e-4)
+    halves = [
+        evaluation.negative_log_likelihood(x / t, y)
+        for x, t, y in ((even, of_odd, labels[::2]), (odd, of_even, labels[1::2]))
+    ]
+    np.testing.assert_allclose(found["fitted"]["nll"], np.mean(halves), rtol=1e-4)
+
+
+def _softmax(x):
+    p = np.exp(x - x.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def test_files_are_predicted_in_order_and_a_broken_one_is_told(opened, folder, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "run", str(folder), "--format=jsonl", "--top=3"])
+    out, told = capsys.readouterr()
+    rows = [json.loads(line) for line in out.splitlines()]
+    names = [row["image"] for row in rows]
+    assert names == ["a/1.png", "a/2.png", "a/3.png", "b/1.png", "b/2.png"]
+    for row in rows:
+        names, shares = zip(*row["classes"], strict=True)
+        np.testing.assert_allclose(sum(shares), 1, rtol=1e-6)
+        assert sorted(shares, reverse=True) == list(shares)
+        assert set(names) == set(opened.class_names)
+    assert ended.value.code == 1 and told.count("\n") == 1
+    assert "b/broken.png" in told
+
+
+def test_embeddings_are_features_and_go_on_where_they_stopped(
+    opened, digits, tmp_path, monkeypatch
+):
+    part, answers = digits
+    file = tmp_path / "test.npz"
+    monkeypatch.setattr(_embed, "_PIECE", 5)
+    batch = functools.partial(commands.embed, "", file, batch_size=len(part.labels))
+    piece, seen = _embed._piece, []
+
+    def stops(trained, examples, start, *rest):
+        if start == 5 and len(seen) == 1:
+            seen.append(start)
+            raise KeyboardInterrupt
+        seen.append(start)
+        return piece(trained, examples, start, *rest)
+
+    monkeypatch.setattr(_embed, "_piece", stops)
+    with pytest.raises(KeyboardInterrupt):
+        batch()
+    assert not file.exists() and seen == [0]
+    with pytest.raises(ValueError, match="a part of other features"):
+        batch(flip=True)
+    batch()
+    assert seen == [0, 5]
+    found = commands.read_embeddings(file)
+    np.testing.assert_allclose(found.embeddings, answers.features, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(found.labels, part.labels)
+    assert found.class_names == opened.class_names
+    assert [p.name for p in tmp_path.iterdir()] == ["test.npz"]
+
+
+def test_a_flip_adds_the_mirrored_image(opened, digits):
+    part, answers = digits
+    size = len(part.labels)
+    both = commands.embed("", flip=True, batch_size=size).embeddings
+    mirrored = opened.answers(part.images[:, :, ::-1]).features
+    np.testing.assert_allclose(both, answers.features + mirrored, rtol=1e-5, atol=1e-5)
+
+
+def test_a_full_disk_leaves_what_was_there(opened, tmp_path, monkeypatch):
+    file = tmp_path / "test.npz"
+    file.write_bytes(b"old")
+
+    def full(path, content):
+        del content
+        if path == file:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_embed, "write_atomically", full)
+    monkeypatch.setattr(_embed._Pieces, "joined", lambda self: [np.ones((1, 2))] * 3)
+    with pytest.raises(OSError, match=r"No space left.*test\.npz"):
+        commands.embed("", file, batch_size=12)
+    assert file.read_bytes() == b"old"
+
+
+def few():
+    """Three classes, six embeddings."""
+    x = np.eye(3)[[0, 0, 1, 1, 2, 2]] + 0.1 * np.arange(18).reshape(6, 3) / 18
+    names = np.array([f"{'abc'[i // 2]}/{i}.png" for i in range(6)])
+    return commands.Embeddings(
+        x.astype(np.float32), np.repeat([0, 1, 2], 2), names, ("a", "b", "c")
+    )
+
+
+def lines(folder, name, *rows):
+    file = pathlib.Path(folder, name)
+    file.write_text("\n".join(rows))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("rows", "pair", "folds"),
+    [
+        (["2\t1", "Ann\t1\t2", "Ann\t1\tBo\t12"], "Ann/Ann_0001.jpg", 2),
+        (["1 a/1.wav a/2.wav", "0 a/1.wav b/1.wav"], "a/1.wav", 0),
+        (["name1,name2,same", "x,y,1", "x,z,0"], "x", 0),
+    ],
+)
+def test_lists_of_pairs_are_known_by_their_first_line(rows, pair, folds, tmp_path):
+    file = lines(tmp_path, "pairs.txt", *rows)
+    found = commands.read_pairs(file)
+    assert found.a == [pair, pair] and found.same.tolist() == [True, False]
+    assert found.folds == (2 if folds else 0)
+    if folds:
+        assert found.b == ["Ann/Ann_0002.jpg", "Bo/Bo_0012.jpg"]
+    with pytest.raises(ValueError, match=r"line \d: needs"):
+        commands.read_pairs(lines(tmp_path, "bad.txt", *rows, "1,2,3,4,5"))
+
+
+def test_a_pickle_of_pairs_cannot_run_anything(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (pathlib.Path.touch, (tmp_path / "touched",))
+
+    file = tmp_path / "lfw.bin"
+    file.write_bytes(pickle.dumps(([Evil(), b""], [True])))
+    with pytest.raises(ValueError, match=r"it would load .*only lists and bytes"):
+        commands.read_bin(file)
+    assert not (tmp_path / "touched").exists()
+    file.write_bytes(pickle.dumps(([b"1", b"2", b"3"], [True])))
+    with pytest.raises(ValueError, match="one label for two"):
+        commands.read_bin(file)
+
+
+def test_pairs_are_verified_by_names_templates_and_against_strangers(tmp_path):
+    known = few()
+    names = known.names.tolist()
+    pairs = [(0, 1, 1), (2, 3, 1), (4, 5, 1), (0, 2, 0), (1, 4, 0), (3, 5, 0)]
+    rows = [f"{names[i]},{names[j]},{same}" for i, j, same in pairs]
+    file = lines(tmp_path, "pairs.csv", *rows)
+    found, scored = commands.verify(file, embeddings=known, folds=0)
+    assert (found["pairs"], found["same"], found["eer"], found["auc"]) == (6, 3, 0, 1)
+    assert np.isnan(found["tar_at_far"]["0.01"]) and "accuracy" not in found
+    i, j, _ = np.transpose(pairs)
+    cosines = evaluation.pair_cosines(known.embeddings[i], known.embeddings[j])
+    np.testing.assert_allclose(scored.scores, cosines)
+    _, normalized = commands.verify(file, embeddings=known, folds=0, cohort=known)
+    cohort = evaluation.pair_cosines(
+        known.embeddings[i].repeat(6, 0), np.tile(known.embeddings, (6, 1))
+    ).reshape(6, 6)
+    other = evaluation.pair_cosines(
+        known.embeddings[j].repeat(6, 0), np.tile(known.embeddings, (6, 1))
+    ).reshape(6, 6)
+    truth = evaluation.as_norm(cosines, cohort, other)
+    np.testing.assert_allclose(normalized.scores, truth, rtol=1e-4, atol=1e-5)
+    templates = lines(
+        tmp_path,
+        "templates.csv",
+        *["name,template,medium"],
+        *[f"{name},T{row // 2},M{row}" for row, name in enumerate(names)],
+    )
+    of_templates = lines(tmp_path, "t.csv", "T0,T0,1", "T0,T1,0", "T1,T2,0")
+    found, _ = commands.verify(
+        of_templates, embeddings=known, folds=0, templates=templates
+    )
+    assert found["auc"] == 1
+    single = lines(tmp_path, "single.csv", *[f"{n},{n},{n}" for n in names])
+    subjects = [f"{name},{name[0]},gallery" for name in names[:4:2]]
+    subjects += [f"{name},{name[0]},probe" for name in names[1:]]
+    found = commands.identify(known, single, lines(tmp_path, "s.csv", *subjects))
+    assert (found["gallery"], found["probes"], found["strangers"]) == (2, 3, 2)
+    assert found["rank1"] == 1
+
+
+def test_neighbours_banks_and_clusters_come_together():
+    known = few()
+    found = commands.retrieve(known, ks=(1, 2), bank=known, kmeans=True, seeds=2)
+    assert found["recall"] == {"1": 1.0, "2": 1.0} and found["map_at_r"] == 1
+    assert found["recall_at_1_without_hubs"] == 1 and found["nmi"]["mean"] > 0.5
+    with pytest.raises(ValueError, match="no labels"):
+        commands.retrieve(known._replace(labels=np.full(6, -1)))
+    with pytest.raises(ValueError, match="2 features, the images have 3"):
+        commands.retrieve(known, bank=known._replace(embeddings=np.ones((6, 2))))
+
+
+def test_unknown_images_have_six_scores(opened):
+    unknown = "synthetic:8x8x1,classes=5,examples=30"
+    found = commands.openset("", unknown, batch_size=64, k=3)
+    assert set(found["scores"]) == {
+        *("max_softmax", "max_logit", "energy", "cosine", "mahalanobis", "knn")
+    }
+    for numbers in found["scores"].values():
+        assert 0 <= numbers["auroc"] <= 1
+        assert numbers["oscr"] <= found["accuracy"] + 1e-9
+    novel = commands.novel(few(), few(), ["c"])
+    assert novel == {"known": 1, "novel": 1, "harmonic": 1}
+    with pytest.raises(ValueError, match="no class 'dog'; there are a, b, c"):
+        commands.novel(few(), few(), ["dog"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "{tmp}/none"], "which is none"),
+        (["evaluate", "{tmp}"], "neither config.json nor model.json"),
+        (["evaluate", "{run}", "--part=all"], "no part 'all'"),
+        (["evaluate", "{run}", "--source=mnist5k"], "classes"),
+        (["predict", "{run}", "{tmp}/none.png"], "no image and no folder"),
+        (["predict", "{run}", "{tmp}"], "no image in the folder"),
+        (["embed", "{run}", "{tmp}/x.csv"], "writes .npz or .parquet"),
+        (["retrieve", "{tmp}/none.npz"], "no file of embeddings"),
+        (["retrieve", "{run}/config.json"], "no file of embeddings as"),
+        (["verify", "{tmp}/none.txt", "--embeddings=x"], "no list of pairs"),
+        (["verify", "{tmp}/one.npz"], "all 2 are positive"),
+        (["openset", "--model={run}"], "needs --model and what is unknown"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(arguments, message, run, tmp_path, capsys):
+    if "{tmp}/one.npz" in arguments:
+        np.savez(tmp_path / "one.npz", scores=[0.5, 0.7], same=[True, True])
+    filled = [word.format(run=run, tmp=tmp_path) for word in arguments]
+    with pytest.raises(SystemExit) as ended:
+        main(filled)
+    out, told = capsys.readouterr()
+    assert ended.value.code == 1 and not out
+    assert told.count("\n") == 1 and message in told
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_what_is_asked_wrongly_is_a_mistake_of_usage(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["embedd"])
+    assert ended.value.code == 2 and "--help explains" in capsys.readouterr().err
