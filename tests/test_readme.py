@@ -18,12 +18,18 @@ def test_the_examples_do_what_they_say(as_a_user, capsys):
     assert capsys.readouterr().out.splitlines() == shown
 
 
-def test_every_file_and_config_that_is_named_exists():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    cells = re.findall(r"^\| (.*?) \|", README, flags=re.M)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_that_is_linked_exists(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text("utf-8"))
+    for link in links:
+        assert (page.parent / link).exists(), link
+
+
+def test_the_table_of_configs_has_each():
+    text = (ROOT / "docs" / "configs.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (.*?) \|", text, flags=re.M)
     configs = [name for cell in cells for name in re.findall(r"`(\w+\.py)`", cell)]
-    assert links and configs
-    for path in [*links, *(f"configs/{name}" for name in configs)]:
-        assert (ROOT / path).exists(), path
-    table = {f"{path.name}" for path in (ROOT / "configs").glob("*.py")}
-    assert table == set(configs)
+    assert set(configs) == {path.name for path in (ROOT / "configs").glob("*.py")}

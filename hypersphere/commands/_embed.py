@@ -59,8 +59,8 @@ def embed(
 ) -> Embeddings:
     """Features of a set or of image files, to memory and to a file.
 
-    A file is written in pieces of 4,096 examples beside it, `OUT.parts`, which become
-    `OUT` at the end; the same call goes on where one was interrupted.
+    A file is written in pieces of about 4,096 examples beside it, `OUT.parts`, which
+    become `OUT` at the end; the same call goes on where one was interrupted.
 
     Args:
         folder: Of a run, or an export.
@@ -108,11 +108,13 @@ def embed(
         "size": examples.size,
         "flip": flip,
         "best": best,
+        "batch_size": batch_size,
     }
+    length = max(1, _PIECE // batch_size) * batch_size
     pieces = _Pieces(path, facts)
-    for start in range(0, examples.size, _PIECE):
+    for start in range(0, examples.size, length):
         if not pieces.has(start):
-            stop = min(start + _PIECE, examples.size)
+            stop = min(start + length, examples.size)
             pieces.keep(start, _piece(trained, examples, start, stop, batch_size, flip))
     for line in sorted(set(examples.broken)):
         say(f"Left out: {line}")

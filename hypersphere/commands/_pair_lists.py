@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +103,43 @@ def _trial(path: Path, number: int, line: str) -> tuple[str, str, bool]:
     if len(words) != 3 or words[0] not in ("0", "1"):
         raise _bad(path, number, line, "`1 PATH1 PATH2` or `0 PATH1 PATH2`")
     return words[1], words[2], words[0] == "1"
+
+
+def read_rows(
+    file: str | os.PathLike[str],
+    *,
+    what: str,
+    heading: str,
+    needed: str,
+    fits: Callable[[list[str]], bool],
+) -> list[list[str]]:
+    """The rows of a CSV file, without its heading.
+
+    Args:
+        file: The file.
+        what: It holds, for messages.
+        heading: The first word of a heading, which may be there.
+        needed: What a row is, for messages.
+        fits: Whether a row is that.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a row does not fit, or there is none.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no list of {what} {path}.")
+    found = []
+    with path.open(encoding="utf-8", newline="") as opened:
+        for number, words in enumerate(csv.reader(opened), 1):
+            if not words or (number == 1 and words[0].lower() == heading):
+                continue
+            if not fits(words):
+                raise _bad(path, number, ",".join(words), needed)
+            found.append(words)
+    if not found:
+        raise ValueError(f"{path} is empty: it needs rows of {needed}.")
+    return found
 
 
 def _bad(path: Path, number: int, line: str, needed: str) -> ValueError:

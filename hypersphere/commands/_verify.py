@@ -1,6 +1,5 @@
 """`verify`: are two images of the same?"""
 
-import csv
 import io
 import os
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import numpy as np
 
 from hypersphere import evaluation
 from hypersphere.commands._embed import Embeddings, embed, read_embeddings
-from hypersphere.commands._pair_lists import Pairs, read_bin, read_pairs
+from hypersphere.commands._pair_lists import Pairs, read_bin, read_pairs, read_rows
 from hypersphere.commands._sets import asked, of_files
 from hypersphere.training import open_trained
 
@@ -203,27 +202,19 @@ def _rows(
 
 def pool(known: Embeddings, templates: str | os.PathLike[str]) -> evaluation.Templates:
     """Templates of a CSV file, of embeddings by their names."""
-    path = Path(templates).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no list of templates {path}.")
     number = {str(name): row for row, name in enumerate(known.names)}
-    rows, owners, media, weights = [], [], [], []
-    for line, words in enumerate(csv.reader(path.open(encoding="utf-8")), 1):
-        if not words or (line == 1 and words[0].lower() == "name"):
-            continue
-        if len(words) not in (3, 4) or words[0] not in number:
-            raise ValueError(
-                f"{path}, line {line}: needs NAME,TEMPLATE,MEDIUM[,WEIGHT] with the "
-                f"name of an embedding, got {','.join(words)[:80]!r}."
-            )
-        rows.append(number[words[0]])
-        owners.append(words[1])
-        media.append(words[2])
-        weights.append(float(words[3]) if len(words) == 4 else 1.0)
-    if not rows:
-        raise ValueError(f"{path} has no template.")
+    rows = read_rows(
+        templates,
+        what="templates",
+        heading="name",
+        needed="NAME,TEMPLATE,MEDIUM[,WEIGHT] with the name of an embedding",
+        fits=lambda words: len(words) in (3, 4) and words[0] in number,
+    )
     return evaluation.pool_templates(
-        known.embeddings[rows], owners, media, weights=np.array(weights)
+        known.embeddings[[number[words[0]] for words in rows]],
+        [words[1] for words in rows],
+        [words[2] for words in rows],
+        weights=np.array([float(words[3]) if words[3:] else 1.0 for words in rows]),
     )
 
 
@@ -268,26 +259,22 @@ def identify(
         ValueError: If a line or a template does not fit, or one set is empty.
     """
     pooled = pool(known, templates)
-    path = Path(subjects).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no list of subjects {path}.")
     sets: dict[str, dict[str, str]] = {"gallery": {}, "probe": {}}
-    for line, words in enumerate(csv.reader(path.open(encoding="utf-8")), 1):
-        if not words or (line == 1 and words[0].lower() == "template"):
-            continue
-        if len(words) != 3 or words[2] not in sets:
-            raise ValueError(
-                f"{path}, line {line}: needs TEMPLATE,SUBJECT,gallery or ...,probe, "
-                f"got {','.join(words)[:80]!r}."
-            )
-        sets[words[2]][words[0]] = words[1]
+    for template, subject, kind in read_rows(
+        subjects,
+        what="subjects",
+        heading="template",
+        needed="TEMPLATE,SUBJECT,gallery or TEMPLATE,SUBJECT,probe",
+        fits=lambda words: len(words) == 3 and words[2] in sets,
+    ):
+        sets[kind][template] = subject
     gallery, probes = (list(sets[name]) for name in ("gallery", "probe"))
     place = {sets["gallery"][name]: column for column, name in enumerate(gallery)}
     mated = [name for name in probes if sets["probe"][name] in place]
     strangers = [name for name in probes if sets["probe"][name] not in place]
     if not (gallery and mated and strangers):
         raise ValueError(
-            f"{path} needs a gallery, probes who are in it and strangers, got "
+            f"{subjects} needs a gallery, probes who are in it and strangers, got "
             f"{len(gallery)}, {len(mated)} and {len(strangers)}."
         )
     rows = [

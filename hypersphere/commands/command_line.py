@@ -301,6 +301,8 @@ def _run_verify(chosen: argparse.Namespace) -> None:
     for far, tar in found["tar_at_far"].items():
         few = f"unknown: needs {1 / float(far):,.0f} different pairs, has {different:,}"
         rows[f"TAR at FAR {far} ({chosen.convention})"] = few if np.isnan(tar) else tar
+        if np.isnan(tar):
+            break  # and so are those of fewer
     for p, cost in found["min_dcf"].items():
         rows[f"minDCF at {p}"] = cost
     if "accuracy" in found:

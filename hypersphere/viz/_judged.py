@@ -323,16 +323,12 @@ def _hemisphere(
     side: int,
     lines: np.ndarray | None,
 ) -> None:
-    """What faces us from one side, tilted by 20 degrees, over a graticule."""
+    """What faces us of one side of a globe tilted by 20 degrees, over a graticule."""
     bare_axes(axes)
     tilt = np.radians(20)
-    turn = np.array(
-        [
-            [side, 0, 0],
-            [0, np.cos(tilt), -side * np.sin(tilt)],
-            [0, np.sin(tilt), side * np.cos(tilt)],
-        ]
-    )
+    up, away = np.cos(tilt), np.sin(tilt)
+    turn = np.array([[1, 0, 0], [0, up, -away], [0, away, up]])
+    turn = np.diag([side, 1, side]) @ turn  # the back: what is behind, turned around
     circle = np.linspace(0, 2 * np.pi, 181)
     axes.plot(np.cos(circle), np.sin(circle), color=QUIET, linewidth=0.8)
     for angle in np.radians(np.arange(-60, 61, 30)):

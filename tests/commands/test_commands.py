@@ -5,9 +5,10 @@ import json
 import pathlib
 import pickle
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from hypersphere import commands, data, evaluation, training
@@ -59,14 +60,21 @@ def folder(tmp_path_factory):
 
 def of(model, images):
     """What the loaded model says of normalized images, and what its head sees."""
-    x = data.normalize(images)
-    return np.asarray(model(x)), np.asarray(model.features(x))
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def ask(state, images):
+        x = data.normalize(images)
+        model = nnx.merge(graph, state)
+        return model(x), model.features(x)
+
+    return jax.device_get(ask(state, images))
 
 
 def test_a_model_says_what_the_loaded_one_does(trained, digits, run):
     part, answers = digits
     model, _ = training.load(run)
-    logits, features = of(model, jnp.asarray(part.images[:3]))
+    logits, features = of(model, part.images[:3])
     np.testing.assert_allclose(answers.logits[:3], logits, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(answers.features[:3], features, rtol=1e-5, atol=1e-5)
 
@@ -147,7 +155,7 @@ def test_embeddings_are_features_and_go_on_where_they_stopped(
     part, answers = digits
     file = tmp_path / "test.npz"
     monkeypatch.setattr(_embed, "_PIECE", 5)
-    batch = functools.partial(commands.embed, "", file, batch_size=len(part.labels))
+    batch = functools.partial(commands.embed, "", file, batch_size=5)
     piece, seen = _embed._piece, []
 
     def stops(trained, examples, start, *rest):
@@ -160,11 +168,11 @@ def test_embeddings_are_features_and_go_on_where_they_stopped(
     monkeypatch.setattr(_embed, "_piece", stops)
     with pytest.raises(KeyboardInterrupt):
         batch()
-    assert not file.exists() and seen == [0]
+    assert not file.exists() and seen == [0, 5]
     with pytest.raises(ValueError, match="a part of other features"):
         batch(flip=True)
     batch()
-    assert seen == [0, 5]
+    assert seen == [0, 5, 5]
     found = commands.read_embeddings(file)
     np.testing.assert_allclose(found.embeddings, answers.features, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(found.labels, part.labels)

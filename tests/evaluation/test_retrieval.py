@@ -118,6 +118,19 @@ def test_a_hub_is_seen_and_cured():
     np.testing.assert_allclose(np.exp(cured), product)
 
 
+@pytest.mark.slow
+def test_neighbours_of_many_are_those_of_faiss():
+    faiss = pytest.importorskip("faiss")
+    x = np.random.default_rng(0).standard_normal((20_000, 32)).astype(np.float32)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    index = faiss.IndexFlatIP(32)
+    index.add(x)
+    scores, indices = index.search(x[:300], 11)
+    found = evaluation.nearest(x[:300], x, 10, own=np.arange(300), block=1000)
+    np.testing.assert_allclose(found.scores, scores[:, 1:], atol=2e-6)
+    assert np.mean(found.indices == indices[:, 1:]) > 0.999  # but for a rounding
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
