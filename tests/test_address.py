@@ -51,5 +51,6 @@ def test_notebooks_install_from_the_address_or_say_that_there_is_none(path):
 
 
 def test_other_addresses_are_seen():
-    badge = "[x](https://colab.research.google.com/github/me/hypersphere/blob/x.ipynb)"
+    host = "https://colab.research.google.com"
+    badge = f"[x]({host}/github/me/hypersphere/blob/x.ipynb)"
     assert len(ours(badge)) == 1 and not ours("https://github.com/google/jax")

@@ -53,10 +53,14 @@ def test_parameters_that_a_docstring_mentions_exist(name):
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        (name, ",".join(f"{key}={value}" for key, value in choices.items()))
+        pytest.param(
+            name,
+            ",".join(f"{key}={value}" for key, value in choices.items()),
+            marks=pytest.mark.slow if number % 4 else (),  # of many a quarter is fast
+        )
         for name in NAMES
         for scale in SCALES
-        for choices in variants(name, scale)
+        for number, choices in enumerate(variants(name, scale))
     ],
 )
 def test_every_combination_is_a_run_that_makes_sense(name, parameters):
@@ -110,6 +114,7 @@ def test_the_schedules_are_those_of_the_paper_and_of_later_code():
     assert cifar100.optim.boundaries == (20_000, 30_000, 37_500)
 
 
+@pytest.mark.slow
 def test_the_wide_resnet_has_the_published_number_of_weights():
     for operator in ("linear", "plain"):
         config = get_config("cifar10plus_sphere_resnet32", f"operator={operator}")

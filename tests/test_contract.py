@@ -523,7 +523,13 @@ def test_a_seed_decides_the_parameters(name):
     assert all(d for path, d in differs.items() if "'kernel'" in path)
 
 
-@every_row
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if is_seldom(name) else [])
+        for name in ROWS
+    ],
+)
 def test_a_second_call_is_not_traced_again(name):
     _, params, apply = split(name)
     _, again, _ = split(name, seed=1)

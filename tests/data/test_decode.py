@@ -103,6 +103,7 @@ def test_the_center_is_that_of_the_resized_image(decoder, size, extension):
         assert difference.mean() < 0.3
 
 
+@pytest.mark.slow
 def test_crops_are_spread_as_asked(decoder):
     content = encode(ramp(240, 180), "PNG")
     images = crops(content, 300, image_size=16)

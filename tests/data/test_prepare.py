@@ -235,7 +235,10 @@ def kill_after(monkeypatch, images):
     monkeypatch.setattr(_prepare, "encode", counted)
 
 
-@pytest.mark.parametrize("images", [0, 1, 5, 9, 16])
+@pytest.mark.parametrize(
+    "images",
+    [0, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 9, 16))],
+)
 def test_a_set_prepared_in_two_starts_has_the_same_bytes(
     source, tmp_path, monkeypatch, images
 ):

@@ -254,14 +254,14 @@ def test_closing_ends_the_threads_and_the_stream(taken):
         next(stream)
     stream.close()
     stream.close()
-    assert no_threads_within(5)
+    assert no_threads_within(30)
     assert list(stream) == []
 
 
 def test_the_last_batch_closes_the_stream():
     stream = train_batches(Photos(10), batch_size=4, stop=3)
     assert len(list(stream)) == 3
-    assert no_threads_within(5)
+    assert no_threads_within(30)
 
 
 def test_leaving_the_block_closes_the_stream():
@@ -269,7 +269,7 @@ def test_leaving_the_block_closes_the_stream():
         with train_batches(Photos(10), batch_size=4, stop=10**6) as stream:
             next(stream)
             raise RuntimeError("mine")
-    assert no_threads_within(5)
+    assert no_threads_within(30)
 
 
 def test_few_images_are_decoded_ahead():

@@ -126,7 +126,9 @@ def test_the_signature_shows_every_argument_and_its_default(name):
     assert "choices" not in defaults and "who" not in defaults
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", helpers.sampled(NETWORKS, "SphereNet", "DecoupledResNet")
+)
 def test_every_variable_is_a_parameter_or_a_running_average(name):
     net = nnx.eval_shape(lambda: make(name, magnitude=ops.magnitudes.Tanh()))
     _, _, _, rest = nnx.split(net, nnx.Param, nnx.BatchStat, ...)
@@ -194,7 +196,9 @@ def test_arguments_of_the_wrong_kind_are_named(as_a_user):
         make("SphereNet", magnitude=ops.magnitudes.Log(), sphere_norm=True)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", helpers.sampled(NETWORKS, "SphereNet", "DecoupledResNet")
+)
 def test_images_of_another_shape_are_refused_with_both_shapes(as_a_user, name):
     net = nnx.eval_shape(lambda: make(name))
     shape = ", ".join(map(str, net.image_shape))

@@ -20,7 +20,7 @@ def filled(**arguments):
 @pytest.mark.parametrize(
     ("depth", "published"),
     [
-        (18, 11_689_512),
+        pytest.param(18, 11_689_512, marks=pytest.mark.slow),
         pytest.param(34, 21_797_672, marks=pytest.mark.slow),
         (50, 25_557_032),
         pytest.param(101, 44_549_160, marks=pytest.mark.slow),
@@ -37,9 +37,9 @@ def test_imagenet_networks_have_torchvisions_number_of_parameters(depth, publish
     ("depth", "published"),
     [
         (20, 269_722),
-        (32, 464_154),
+        pytest.param(32, 464_154, marks=pytest.mark.slow),
         pytest.param(44, 658_586, marks=pytest.mark.slow),
-        (56, 853_018),
+        pytest.param(56, 853_018, marks=pytest.mark.slow),
         pytest.param(110, 1_727_962, marks=pytest.mark.slow),
     ],
 )
@@ -49,6 +49,7 @@ def test_cifar_networks_have_the_published_number_of_parameters(depth, published
     assert sum(ours) + bias_of_the_head == published
 
 
+@pytest.mark.slow
 def test_the_authors_wide_network_has_their_number_of_weights():
     authors = (16_687_392, 14_784, 0)
     assert count(ResNet, depth=32, width=6) == authors

@@ -51,7 +51,9 @@ def test_nine_layers_have_the_published_number_of_weights():
     assert count(shapes(similarity=None)) == 3_856_256
 
 
-@pytest.mark.parametrize("depth", [3, 9, 18, 45, 60])
+@pytest.mark.parametrize(
+    "depth", [3, 9, *(pytest.param(d, marks=pytest.mark.slow) for d in (18, 45, 60))]
+)
 def test_depth_repeats_layers_in_the_three_stages(depth):
     net = shapes(depth=depth)
     kernels = [s for path, s in net.items() if path[0] == "stages" and len(s) == 4]
@@ -73,10 +75,10 @@ def test_filters_have_the_authors_spread():
 @pytest.mark.parametrize(
     ("image_size", "window"),
     [
-        (32, (4, 4)),
+        pytest.param(32, (4, 4), marks=pytest.mark.slow),
         (1, (1, 1)),
-        (17, (3, 3)),
-        (100, (4, 4)),
+        pytest.param(17, (3, 3), marks=pytest.mark.slow),
+        pytest.param(100, (4, 4), marks=pytest.mark.slow),
         ((20, 70), (3, 4)),
     ],
 )

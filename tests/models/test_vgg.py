@@ -13,9 +13,9 @@ VGG = models.VGG
     ("depth", "published", "with_norm"),
     [
         (11, 132_863_336, 132_868_840),
-        (13, 133_047_848, 133_053_736),
-        (16, 138_357_544, 138_365_992),
-        (19, 143_667_240, 143_678_248),
+        pytest.param(13, 133_047_848, 133_053_736, marks=pytest.mark.slow),
+        pytest.param(16, 138_357_544, 138_365_992, marks=pytest.mark.slow),
+        pytest.param(19, 143_667_240, 143_678_248, marks=pytest.mark.slow),
     ],
 )
 def test_networks_have_torchvisions_number_of_parameters(depth, published, with_norm):

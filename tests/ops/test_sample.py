@@ -19,7 +19,7 @@ CASES = {  # classes, shards, share, batch
 
 
 @pytest.fixture(
-    params=helpers.sampled(CASES, "uneven parts", "as many as the batch may have"),
+    params=helpers.sampled(CASES, "uneven parts"),
     scope="module",
 )
 def drawn(request):

@@ -36,8 +36,12 @@ def shape_of(image_size=32, **model):
     [
         ("spherenet", dict(depth=3), models.SphereNet),
         ("resnet", dict(depth=20, width=1.0), models.ResNet),
-        ("vgg", dict(depth=11, width=1.0), models.VGG),
-        ("googlenet", dict(width=1.0), models.GoogLeNet),
+        pytest.param(
+            *("vgg", dict(depth=11, width=1.0), models.VGG), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *("googlenet", dict(width=1.0), models.GoogLeNet), marks=pytest.mark.slow
+        ),
         ("decoupled_resnet", {}, models.DecoupledResNet),
     ],
 )

@@ -21,6 +21,7 @@ def shown(tmp_path_factory):
     return found, lines, folder
 
 
+@pytest.mark.slow
 def test_parameters_and_the_bytes_of_the_state_are_those_counted_by_hand(shown):
     found, _, _ = shown
     params = KERNELS + NORMS

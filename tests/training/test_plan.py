@@ -21,6 +21,7 @@ def here(monkeypatch):
     monkeypatch.setattr(_plan.aot, "parse_target", lambda _: Here("tpu", "v5e", "1x1"))
 
 
+@pytest.mark.slow
 def test_a_plan_tells_what_the_compiler_does_and_opens_no_data(here, monkeypatch):
     monkeypatch.setattr("hypersphere.data.load", None)
     config = config_of({"data.source": "cifar:nowhere", "model.width": 1 / 64})

@@ -75,6 +75,7 @@ def test_draws_what_a_running_run_has_so_far_and_again_later(tmp_path):
     assert [p.stem for p in viz.draw(workdir)] == ["learning_curve", "features"]
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_pictures(tmp_path):
     workdir = _workdir(tmp_path / "run")
     first = [path.read_bytes() for path in viz.draw(workdir)]

@@ -84,7 +84,9 @@ def test_more_dimensions_show_the_principal_plane_and_say_how_much_it_holds():
     assert "64 dimensions" in caption and f"{share:.0%} of the variance" in caption
 
 
-@pytest.mark.parametrize("dimension", [2, 3, 5])
+@pytest.mark.parametrize(
+    "dimension", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 5))]
+)
 def test_many_absent_and_collapsed_classes_can_be_drawn(tmp_path, dimension):
     many = _picture(_data(dimension, classes=35))
     many.savefig(tmp_path / "many.png")

@@ -91,7 +91,10 @@ def test_the_histogram_holds_every_pair_as_a_density():
     assert sum(axes.get_xlim()) == 180
 
 
-@pytest.mark.parametrize("layers, panels", [(1, 1), (5, 5), (12, 12), (30, 12)])
+@pytest.mark.parametrize(
+    "layers, panels",
+    [(1, 1), (5, 5), pytest.param(12, 12, marks=pytest.mark.slow), (30, 12)],
+)
 def test_one_panel_a_layer_up_to_twelve(layers, panels):
     kernels = {f"layer{i}": _kernel(4, 3, seed=i) for i in range(layers)}
     figure = viz.filter_angles(kernels)
