@@ -3,6 +3,10 @@
 Needs the extra `[train]`. `python -m hypersphere.experiments --help` says the commands.
 """
 
+from hypersphere.experiments._compare import (
+    Difference as Difference,
+    compare as compare,
+)
 from hypersphere.experiments._family import Family as Family, family as family
 from hypersphere.experiments._record import (
     Record as Record,

@@ -73,7 +73,41 @@ def _parser() -> argparse.ArgumentParser:
         "folders", nargs="+", help="such as results/small/ablation_loss"
     )
     telling.set_defaults(run=_report)
+    comparing = commands.add_parser(
+        "compare", help="every arm against one: differences with their intervals"
+    )
+    add = comparing.add_argument
+    add("folder", help="such as results/small/ablation_loss")
+    add("--by", required=True, help="the parameter that arms differ in")
+    add("--to", required=True, metavar="ARM", help="that all are measured by")
+    add("--statistics", default="recalibrated", help="default %(default)s")
+    add(
+        "--margin",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="what would matter, declared before (default %(default)s)",
+    )
+    comparing.set_defaults(run=_compare)
     return parser
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from hypersphere.experiments._compare import compare, comparison_to_markdown
+    from hypersphere.experiments._record import read_records
+
+    records = read_records(options.folder)
+    if not records:
+        raise ValueError(f"{options.folder} holds no records (seed*.json).")
+    found = compare(
+        records,
+        by=options.by,
+        to=options.to,
+        statistics=options.statistics,
+        margin=options.margin,
+    )
+    _say(comparison_to_markdown(found, to=options.to).rstrip())
+    return 0
 
 
 def _say(line: object) -> None:

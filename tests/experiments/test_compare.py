@@ -1,0 +1,81 @@
+"""Differences of arms: against SciPy, by hand, and what words they carry."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hypersphere.experiments import Record, compare
+from hypersphere.experiments.__main__ import main
+from hypersphere.experiments._compare import holm
+
+
+def runs(**arms):
+    return [
+        Record(
+            family="x",
+            choices={"operator": name, "scale": "small"},
+            seed=seed,
+            config={},
+            result={},
+            diverged="",
+            curves={"test@recalibrated": {"step": [9], "accuracy": [value / 100]}},
+        )
+        for name, values in arms.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_differences_are_welchs_and_the_words_are_what_they_carry():
+    random = np.random.default_rng(0)
+    plain = 60 + 0.5 * random.standard_normal(20)
+    arms = {
+        "plain": plain,
+        "better": 62 + 0.5 * random.standard_normal(20),
+        "alike": plain[::-1] + 0.1,
+        "loose": 60.5 + 4 * random.standard_normal(20),
+    }
+    found = {
+        each.arm: each for each in compare(runs(**arms), by="operator", to="plain")
+    }
+    words = {name: each.verdict for name, each in found.items()}
+    assert words["better"] == "more"
+    assert words["alike"] == "no difference of 1 points or more"
+    assert words["loose"].startswith("not shown: between -")
+    test = stats.ttest_ind(arms["better"], plain, equal_var=False)
+    interval = test.confidence_interval()
+    each = found["better"]
+    np.testing.assert_allclose(
+        (each.p, each.low, each.high), (test.pvalue, interval.low, interval.high)
+    )
+    # Two one-sided tests of the least difference are a 90 % interval within it.
+    wide = stats.ttest_ind(arms["alike"], plain, equal_var=False)
+    inside = wide.confidence_interval(0.9)
+    assert -1 < inside.low < inside.high < 1 and found["alike"].p_equivalent < 0.05
+
+
+def test_holm_steps_down():
+    # 3 * 0.01; 2 * 0.02 = 0.04; 1 * 0.04, which is not below the one before.
+    np.testing.assert_allclose(holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_runs_that_diverged_are_left_out_and_too_few_are_refused():
+    good = runs(plain=[1.0, 2.0, 3.0], other=[2.0, 3.0])
+    lost = runs(other=[np.nan])
+    (found,) = compare(good + lost, by="operator", to="plain")
+    assert found.n == (2, 3)
+    for records, options, message in (
+        (good, dict(by="loss", to="plain"), "there are operator, scale"),
+        (good, dict(by="operator", to="none"), "no arm 'none'"),
+        (runs(plain=[1.0], other=[1.0, 2.0]), dict(by="operator", to="plain"), "fewer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(records, **options)
+
+
+def test_the_command_prints_a_table(capsys):
+    arguments = ["compare", "results/small/ablation_margin", "--by=loss"]
+    assert main([*arguments, "--to=softmax", "--statistics=running"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("| arm | n | points to softmax (95 %) |")
+    assert "| arcface | 3, 3 |" in out
