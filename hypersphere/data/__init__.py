@@ -47,4 +47,7 @@ from hypersphere.data._stream import (
     train_batches as train_batches,
 )
 from hypersphere.data._synthetic import parse_spec as parse_spec
-from hypersphere.data._validation import with_validation as with_validation
+from hypersphere.data._validation import (
+    with_fewer as with_fewer,
+    with_validation as with_validation,
+)

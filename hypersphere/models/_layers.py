@@ -117,6 +117,7 @@ class Choices:
     magnitude: Any = None
     dropout: float = 0.0
     remat: bool = False
+    kernel_init: Callable[..., Array] = KERNEL_INIT
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -205,7 +206,7 @@ class Choices:
         """The convolution that the choices ask for, without bias."""
         arguments = {
             "use_bias": False,
-            "kernel_init": KERNEL_INIT,
+            "kernel_init": self.kernel_init,
             "rngs": self.rngs,
             "dtype": self.dtype,
             "param_dtype": self.param_dtype,

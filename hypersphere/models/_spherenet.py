@@ -59,6 +59,8 @@ class SphereNet(Network):
             network is then called with `rngs`.
         remat: Whether the backward pass computes each convolution's layer again instead
             of keeping what is inside it: less memory, more time, the same numbers.
+        kernel_init: Makes the filters of convolutions, as `nnx.Conv` takes it. By
+            default normal numbers of variance 2 / fan_in; the head has these always.
         dtype: What to compute in; the features and the head are at least float32.
         param_dtype: The dtype of the kernels.
         rngs: Random keys for the parameters.

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,13 @@ MAGNITUDES: dict[str, Callable[[], Any]] = {
 }
 
 
+KERNEL_INITS: dict[str, Callable[..., Any]] = {
+    "he": jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
+    "orthogonal": jax.nn.initializers.orthogonal(math.sqrt(2)),
+}
+"""How filters begin; orthogonal ones are orthogonal to one another while they fit."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class _Network(ModelConfig):
     """What all networks of `hypersphere.models` share.
@@ -55,6 +63,7 @@ class _Network(ModelConfig):
         momentum: Share of the running averages that a step keeps, in [0, 1).
         epsilon: What batch normalization adds to the variance, positive.
         dropout: Share of the features that a training step drops, in [0, 1).
+        kernel_init: How filters begin: `he`, normal numbers, or `orthogonal`.
         batch_norm: Whether convolutions are followed by batch normalization.
         remat: Whether the backward pass computes each layer again instead of keeping
             what is inside it.
@@ -70,6 +79,7 @@ class _Network(ModelConfig):
     momentum: float = number(0.99, 0, 1, "[)")
     epsilon: float = number(1e-5, 0, ends="()")
     dropout: float = number(0.0, 0, 1, "[)")
+    kernel_init: str = option("he", KERNEL_INITS)
 
     @abc.abstractmethod
     def _own(self) -> tuple[Callable[..., models.Network], dict[str, Any]]:
@@ -117,6 +127,7 @@ class _Network(ModelConfig):
             magnitude=MAGNITUDES[self.magnitude](),
             dropout=self.dropout,
             remat=self.remat,
+            kernel_init=KERNEL_INITS[self.kernel_init],
             dtype=DTYPES[self.dtype],
             rngs=nnx.Rngs(config.seed),
         )

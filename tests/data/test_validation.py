@@ -82,3 +82,15 @@ def test_at_least_one_example_stays_in_each_part():
         found = data.with_validation(few, fraction, seed=0)
         sizes = jax.tree.map(len, (found.train.images, found.validation.images))
         assert sizes == (1, 1)
+
+
+def test_fewer_are_drawn_by_the_seed_and_the_other_parts_stay():
+    whole = data.with_validation(dataset(), 0.25, seed=0)
+    found = [data.with_fewer(whole, 7, seed=seed) for seed in (0, 0, 1)]
+    labels = [each.train.labels.tolist() for each in found]
+    assert labels[0] == labels[1] != labels[2]
+    assert len(labels[0]) == 7 and labels[0] == sorted(labels[0])
+    assert set(labels[0]) <= set(whole.train.labels.tolist())
+    np.testing.assert_array_equal(found[0].validation.labels, whole.validation.labels)
+    with pytest.raises(ValueError, match="1 <= count <= 30"):
+        data.with_fewer(whole, 31, seed=0)

@@ -120,3 +120,12 @@ def test_networks_train_in_the_program(tmp_path, fields):
     assert result["steps"] == 3 and np.isfinite(result["test_loss"])
     names = np.load(tmp_path / "kernels.npz").files
     assert len(names) == {"decoupled_resnet": 18, "vgg": 10}[fields["name"]]
+
+
+def test_filters_can_begin_orthogonal():
+    config = small(kernel_init="orthogonal")
+    kernel = config.model.make(config, IMAGES).stages[0][0].conv.kernel[...]
+    filters = np.asarray(kernel).reshape(-1, kernel.shape[-1])
+    gram = filters.T @ filters / 2
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
+    assert len(gram) > 1

@@ -127,11 +127,12 @@ def read_set(config: TrainConfig, source: str) -> data.Dataset | data.RecordSet:
 
 
 def held_back(found: Any, config: TrainConfig) -> Any:
-    """The set with the validation part that the config asks for."""
-    fraction = config.data.validation_fraction
-    if not fraction:
-        return found
-    return data.with_validation(found, fraction, seed=config.seed)
+    """The set with the validation and the training part that a config asks for."""
+    if fraction := config.data.validation_fraction:
+        found = data.with_validation(found, fraction, seed=config.seed)
+    if count := config.data.train_examples:
+        found = data.with_fewer(found, count, seed=config.seed)
+    return found
 
 
 def _feed_of(

@@ -26,6 +26,8 @@ class DataConfig:
         validation_fraction: Share of the training images, in [0, 1), drawn by the seed,
             that are not trained on: they say which checkpoint is the best, and when
             `patience` ends. 0 for none: then the test images do.
+        train_examples: How many of the images that are left are trained on, drawn by
+            the seed; 0 for all.
         empty_classes: Whether a folder may have classes without an image in a part.
         stream: Whether images are decoded while training, each by a random crop of
             its own, as `tfds:`, `folder:` and `tar:` allow; else the whole set lies on
@@ -56,6 +58,7 @@ class DataConfig:
     image_size: int = number(0, 0)
     test_fraction: float = number(0.2, 0, 1, "()")
     validation_fraction: float = number(0.0, 0, 1, "[)")
+    train_examples: int = number(0, 0)
     empty_classes: bool = False
     stream: bool = False
     min_crop: float = number(0.08, 0, 1, "(]")
