@@ -10,9 +10,12 @@ def main() -> None:
         need("evaluate", needed, who="`hypersphere`")
     except ModuleNotFoundError as error:
         raise SystemExit(str(error)) from None
-    from hypersphere.commands import command_line
+    try:
+        from hypersphere.commands import command_line
 
-    command_line.main()
+        command_line.main()
+    except KeyboardInterrupt:  # before there is a command
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +90,7 @@ def embed(
     """
     trained = open_trained(folder, best=best, config_file=config_file)
     if images:
-        examples = of_files(trained, data.image_files([Path(i) for i in images]))
+        examples = of_files(trained, data.image_files([str(i) for i in images]))
     else:
         dataset = own_dataset(config_file)
         examples, told = labelled(
@@ -104,12 +105,15 @@ def embed(
         need("evaluate", ("pyarrow",), who="A .parquet file")
     facts = {
         "model": trained.name,
+        "weights": trained.fingerprint,
         "set": examples.name,
+        "contents": examples.digest,
         "size": examples.size,
         "flip": flip,
-        "best": best,
         "batch_size": batch_size,
     }
+    if batch_size < 1:
+        raise ValueError(f"A batch needs at least one example, got {batch_size!r}.")
     length = max(1, _PIECE // batch_size) * batch_size
     pieces = _Pieces(path, facts)
     for start in range(0, examples.size, length):
@@ -118,7 +122,11 @@ def embed(
             pieces.keep(start, _piece(trained, examples, start, stop, batch_size, flip))
     for line in sorted(set(examples.broken)):
         say(f"Left out: {line}")
-    x, labels, names = pieces.joined()
+    try:
+        x, labels, names = pieces.joined()
+    except ValueError:  # there is nothing
+        pieces.remove()
+        raise
     whole = Embeddings(x, labels, names, examples.class_names, trained.name)
     if path is not None:
         with naming(path):
@@ -143,7 +151,7 @@ def _piece(
         if len(trained.images.image_shape) != 3:
             raise ValueError(f"{trained.name} takes no images: they have no mirror.")
         mirrored = asked(
-            trained, some, batch_size, start=start, change=lambda x: x[:, :, ::-1]
+            trained, some, batch_size, start=start, change=lambda x, _: x[:, :, ::-1]
         )
     for batch, answers in progress(batches, stop - start, f"{start:,} to {stop:,}"):
         if answers.features is None:
@@ -274,33 +282,65 @@ def read_embeddings(file: str | os.PathLike[str]) -> Embeddings:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of embeddings {path}.")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(
-            f"{path} is no file of embeddings as `embed` writes it ({error})."
-        ) from error
+    found = read_arrays(path, "file of embeddings as `embed` writes it")
     x = found.get("embeddings")
     if x is None or x.ndim != 2 or not np.issubdtype(x.dtype, np.floating):
         raise ValueError(
             f"{path} needs `embeddings` of shape (n, features), got "
             f"{', '.join(found) or 'nothing'}."
         )
-    labels = found.get("labels", np.full(len(x), -1, np.int32))
     names = found.get("names", np.arange(len(x)).astype(str))
+    labels, classes = _labels(path, found, len(x))
     if not len(labels) == len(names) == len(x):
         raise ValueError(
             f"{path} has {len(x)} embeddings, {len(labels)} labels and {len(names)} "
             "names: there is one missing."
         )
-    classes = found.get("class_names")
-    if classes is None:
-        classes, labels = np.unique(labels, return_inverse=True)
-    return Embeddings(
-        x,
-        labels.astype(np.int32),
-        names,
-        tuple(map(str, classes)),
-        str(found.get("model", "")),
-    )
+    return Embeddings(x, labels, names, classes, str(found.get("model", "")))
+
+
+def _labels(
+    path: Path, found: dict[str, np.ndarray], count: int
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as numbers, -1 for none, and the names of classes."""
+    labels = found.get("labels")
+    names = found.get("class_names")
+    if labels is None:
+        return np.full(count, -1, np.int32), ()
+    is_number = np.issubdtype(labels.dtype, np.integer)
+    if names is None:
+        names = np.unique(labels[labels >= 0] if is_number else labels)
+    classes = tuple(map(str, names))
+    if is_number and "class_names" in found:
+        numbers = labels
+    else:
+        place = {name: number for number, name in enumerate(classes)}
+        numbers = np.array([place.get(str(label), -1) for label in labels], int)
+        unknown = [x for x in labels[numbers < 0].tolist() if not is_number or x >= 0]
+        if unknown:
+            raise ValueError(f"{path} has a label {unknown[0]!r} that is no class.")
+    if len(numbers) and not -1 <= numbers.min() <= numbers.max() < len(classes):
+        raise ValueError(
+            f"{path} has labels from {numbers.min()} to {numbers.max()} and "
+            f"{len(classes)} classes."
+        )
+    return numbers.astype(np.int32), classes
+
+
+def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file.
+
+    Args:
+        path: The file.
+        what: It is to be, for messages.
+
+    Raises:
+        ValueError: If it is none, or damaged.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no {what} ({error}).") from error
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged ({error}).") from error

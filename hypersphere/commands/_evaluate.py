@@ -59,6 +59,10 @@ def evaluate(
         >>> found["top1"]  # doctest: +SKIP
         0.989
     """
+    if unknown := [name for name in corrupt if name not in evaluation.CORRUPTIONS]:
+        raise ValueError(
+            f"`corrupt` knows {', '.join(evaluation.CORRUPTIONS)}, got {unknown[0]!r}."
+        )
     trained = open_trained(folder, best=best, config_file=config_file)
     dataset = own_dataset(config_file)
     examples, told = labelled(trained, source, part, data_dir=data_dir, dataset=dataset)
@@ -120,7 +124,9 @@ def _logits(
 def _corrupted(
     trained: Trained, examples: Examples, name: str, strength: int, batch_size: int
 ) -> float:
-    change = functools.partial(evaluation.corrupted, name=name, strength=strength)
+    def change(images: np.ndarray, first: int) -> np.ndarray:
+        return evaluation.corrupted(images, name, strength, first=first)
+
     logits, labels = _logits(trained, examples, batch_size, change=change)
     return evaluation.top_k_accuracy(logits, labels)
 

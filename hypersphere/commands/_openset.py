@@ -46,7 +46,7 @@ def openset(
         `known`, `unknown` (how many), `accuracy` of the known ones and `scores` name ->
         the numbers of `evaluation.detection`, and `oscr`. The scores are `max_softmax`,
         `max_logit`, `energy`, `cosine` (to the nearest class mean), `mahalanobis` and
-        `knn`.
+        `knn`. `told` says what was not done by the names of classes.
 
     Raises:
         FileNotFoundError: If a folder or set is not there.
@@ -60,9 +60,15 @@ def openset(
     """
     trained = open_trained(folder, best=best, config_file=config_file)
     dataset = own_dataset(config_file)
-    read = lambda part: labelled(  # noqa: E731
-        trained, source, part, data_dir=data_dir, dataset=dataset
-    )[0]
+    lines: set[str] = set()
+
+    def read(part: str) -> Examples:
+        examples, told = labelled(
+            trained, source, part, data_dir=data_dir, dataset=dataset
+        )
+        lines.update({told} - {""})
+        return examples
+
     logits, features, labels = _asked(trained, read(part), batch_size)
     strangers = _strangers(trained, unknown, part, data_dir)
     far_logits, far_features, _ = _asked(trained, strangers, batch_size)
@@ -88,6 +94,7 @@ def openset(
         "unknown": len(far_logits),
         "accuracy": float(right.mean()),
         "scores": found,
+        "told": " ".join(sorted(lines)),
     }
 
 

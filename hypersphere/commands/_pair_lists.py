@@ -57,7 +57,7 @@ def read_pairs(file: str | os.PathLike[str]) -> Pairs:
     path = Path(file).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no list of pairs {path}.")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _text(path).splitlines()
     rows = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ValueError(f"{path} is empty.")
@@ -73,6 +73,11 @@ def read_pairs(file: str | os.PathLike[str]) -> Pairs:
         folds, found = 0, [_trial(path, n, line) for n, line in rows]
     if not found:
         raise ValueError(f"{path} has no pair.")
+    if is_lfw and len(first) == 2 and len(found) != 2 * folds * int(first[1]):
+        raise ValueError(
+            f"{path} promises {folds} folds of {first[1]} same and {first[1]} "
+            f"different pairs, and has {len(found)} pairs."
+        )
     a, b, same = zip(*found, strict=True)
     return Pairs(list(a), list(b), np.array(same, bool), folds if folds > 1 else 0)
 
@@ -130,16 +135,23 @@ def read_rows(
     if not path.is_file():
         raise FileNotFoundError(f"There is no list of {what} {path}.")
     found = []
-    with path.open(encoding="utf-8", newline="") as opened:
-        for number, words in enumerate(csv.reader(opened), 1):
-            if not words or (number == 1 and words[0].lower() == heading):
-                continue
-            if not fits(words):
-                raise _bad(path, number, ",".join(words), needed)
-            found.append(words)
+    for number, words in enumerate(csv.reader(_text(path).splitlines()), 1):
+        if not words or (number == 1 and words[0].lower() == heading):
+            continue
+        if not fits(words):
+            raise _bad(path, number, ",".join(words), needed)
+        found.append(words)
     if not found:
         raise ValueError(f"{path} is empty: it needs rows of {needed}.")
     return found
+
+
+def _text(path: Path) -> str:
+    """Of a file that may begin with a mark of its byte order, as Excel's do."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 ({error}).") from error
 
 
 def _bad(path: Path, number: int, line: str, needed: str) -> ValueError:

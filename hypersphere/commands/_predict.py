@@ -60,7 +60,8 @@ def predict(
         An iterator, and a list of files that could not be read, which grows with it.
 
     Raises:
-        FileNotFoundError: If a folder or a file is not there.
+        FileNotFoundError: If the model or all of the images are not there; a single
+            one that is missing is told with the broken ones.
         ValueError: If the model takes no image files or gives no classes.
 
     Example:
@@ -77,7 +78,12 @@ def predict(
     trained = open_trained(folder, best=best, config_file=config_file)
     if not trained.images.num_classes:
         raise ValueError(f"{trained.name} has no classes. `embed` takes its features.")
-    examples: Examples = of_files(trained, data.image_files([Path(i) for i in images]))
+    missing = [str(name) for name in images if not _is_there(name)]
+    there = [str(name) for name in images if _is_there(name)]
+    if not there:
+        raise FileNotFoundError(f"There is no image and no folder {missing[:3]}.")
+    examples: Examples = of_files(trained, data.image_files(there))
+    examples.broken.extend(f"{name or 'an empty name'} (not there)" for name in missing)
 
     def found() -> Iterator[Prediction]:
         for batch, answers in asked(trained, examples, batch_size):
@@ -94,3 +100,7 @@ def predict(
                 )
 
     return Predictions(found(), examples.broken)
+
+
+def _is_there(name: str | os.PathLike[str]) -> bool:
+    return bool(str(name)) and Path(name).expanduser().exists()

@@ -63,9 +63,15 @@ def retrieve(
         raise ValueError(
             f"All {len(x)} images are alone in their class: there is nothing to find."
         )
+    if len(x) > MOST and class_average:
+        raise ValueError(
+            f"`class_average` needs whole lists, which more than {MOST:,} images do "
+            "not get."
+        )
     found: dict[str, Any] = {"images": len(x)}
+    told = []
     if unlabelled := int((~kept).sum()):
-        found["told"] = f"{unlabelled} images without a label are left out."
+        told.append(f"{unlabelled} images without a label are left out.")
     if len(x) <= MOST:
         whole = evaluation.retrieval(x, labels, ks=ks, class_average=class_average)
         found |= {
@@ -84,8 +90,8 @@ def retrieve(
             "queries": len(x) - lone,
             "lone": lone,
             "recall": {str(k): value for k, value in recall.items()},
-            "told": f"Of more than {MOST:,} images the recalls alone.",
         }
+        told.append(f"Of more than {MOST:,} images the recalls alone.")
     k = min(10, len(x) - 1)
     near = evaluation.nearest(x, x, k, own=np.arange(len(x))).indices
     found["hubness"] = evaluation.hubness(near, len(x))
@@ -97,6 +103,8 @@ def retrieve(
             name: {"mean": float(values.mean()), "deviation": float(values.std())}
             for name, values in clusters._asdict().items()
         }
+    if told:
+        found["told"] = " ".join(told)
     return found
 
 
@@ -107,29 +115,19 @@ def _read(given: Any) -> Embeddings:
 def _without_hubs(
     x: np.ndarray, labels: np.ndarray, bank: np.ndarray, k: int
 ) -> dict[str, Any]:
+    """Recall and hubness after dual bank normalization, a part at a time."""
     if bank.shape[1] != x.shape[1]:
         raise ValueError(
             f"The bank has {bank.shape[1]} features, the images have {x.shape[1]}: "
             "make both with one model."
         )
-    if len(x) > MOST:
-        raise ValueError(f"A bank needs at most {MOST:,} images, got {len(x):,}.")
-    unit, others = (_unit(each) for each in (x, bank))
-    scores, with_bank = unit @ unit.T, others @ unit.T
-    normalized = evaluation.dual_bank_normalization(scores, with_bank, with_bank)
-    np.fill_diagonal(normalized, -np.inf)
-    near = np.argsort(-normalized, axis=1, kind="stable")[:, :k]
+    order = evaluation.without_hubs(x, bank, k)
     asked = np.bincount(labels)[labels] > 1
-    first = labels[near[asked, 0]] == labels[asked]
+    first = labels[order[asked, 0]] == labels[asked]
     return {
         "recall_at_1_without_hubs": float(first.mean()),
-        "hubness_without_hubs": evaluation.hubness(near, len(x)),
+        "hubness_without_hubs": evaluation.hubness(order, len(x)),
     }
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norm > 0, norm, 1)
 
 
 def gallery(

@@ -1,6 +1,7 @@
 """Images for a trained model: sets by their source, image files, folders of them."""
 
 import copy
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ class Examples(NamedTuple):
         batches: (the first example, batch size) -> batches from there on; what is
             broken is missing in them.
         broken: Lines on what could not be read, which grow as batches are taken.
+        digest: What tells them from others.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Examples(NamedTuple):
     class_names: tuple[str, ...]
     batches: Callable[[int, int], Iterator[Batch]]
     broken: list[str]
+    digest: str = ""
 
 
 def labelled(
@@ -89,7 +92,8 @@ def labelled(
     name = f"{found.name}, {part}"
     classes = tuple(trained.class_names)
     if isinstance(found, data.RecordSet):
-        return _streamed(name, found, chosen, classes, config), told
+        streamed = _streamed(name, found, chosen, classes, config)
+        return streamed._replace(digest=data.contents(found)[part]), told
     names = _names_of(source or config.data.source, part, len(chosen.images), config)
 
     def batches(start: int, size: int) -> Iterator[Batch]:
@@ -97,7 +101,8 @@ def labelled(
             rows = slice(first, first + size)
             yield Batch(chosen.images[rows], chosen.labels[rows], names(rows))
 
-    return Examples(name, len(chosen.images), classes, batches, []), told
+    digest = data.contents(found)[part]
+    return Examples(name, len(chosen.images), classes, batches, [], digest), told
 
 
 class _Rest:
@@ -184,7 +189,7 @@ def of_files(trained: Trained, files: Sequence[tuple[str, Path]]) -> Examples:
             f"{trained.name} takes {trained.images.dtype} of shape {shape}, no image "
             "files."
         )
-    folders = [name.rpartition("/")[0] for name, _ in files]
+    folders = [name.rpartition("/")[0].rpartition("/")[2] for name, _ in files]
     classes = tuple(sorted(set(filter(None, folders))))
     number = {folder: label for label, folder in enumerate(classes)}
     broken: list[str] = []
@@ -204,7 +209,19 @@ def of_files(trained: Trained, files: Sequence[tuple[str, Path]]) -> Examples:
                 images, labels, names = zip(*found, strict=True)
                 yield Batch(np.stack(images), np.array(labels, np.int32), list(names))
 
-    return Examples(f"{len(files)} files", len(files), classes, batches, broken)
+    name = f"{len(files)} image files"
+    return Examples(name, len(files), classes, batches, broken, _digest(files))
+
+
+def _digest(files: Sequence[tuple[str, Any]]) -> str:
+    """Of names, places, sizes and times of files."""
+    found = hashlib.sha256()
+    for name, file in files:
+        found.update(f"{name}\0{file}\0".encode())
+        if isinstance(file, Path):
+            status = file.stat()
+            found.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def _read(file: Path, trained: Trained) -> np.ndarray:
@@ -225,17 +242,28 @@ def asked(
     size: int,
     *,
     start: int = 0,
-    change: Callable[[np.ndarray], np.ndarray] | None = None,
+    change: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Iterator[tuple[Batch, Answers]]:
     """Batches with what the model says of them.
 
     Args:
         trained: The model.
         examples: The set.
-        size: Of a batch.
+        size: Of a batch, at least one.
         start: The first example.
-        change: What is done to images before.
+        change: (images, how many came before) -> what the model gets in their place.
+
+    Raises:
+        ValueError: If the size is below one.
     """
+    if size < 1:
+        raise ValueError(f"A batch needs at least one example, got {size!r}.")
     ours, theirs = itertools.tee(examples.batches(start, size))
-    images = (change(b.images) if change else b.images for b in theirs)
-    yield from zip(ours, trained.of_batches(images, size), strict=True)
+
+    def images() -> Iterator[np.ndarray]:
+        first = start
+        for batch in theirs:
+            yield change(batch.images, first) if change else batch.images
+            first += len(batch.images)
+
+    yield from zip(ours, trained.of_batches(images(), size), strict=True)

@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypersphere import evaluation
-from hypersphere.commands._embed import Embeddings, embed, read_embeddings
+from hypersphere.commands._embed import (
+    Embeddings,
+    embed,
+    read_arrays,
+    read_embeddings,
+)
 from hypersphere.commands._pair_lists import Pairs, read_bin, read_pairs, read_rows
 from hypersphere.commands._sets import asked, of_files
 from hypersphere.training import open_trained
@@ -90,19 +95,23 @@ def verify(
     """
     path = Path(pairs).expanduser()
     given = dict(folder=folder, flip=flip, best=best, config_file=config_file)
+    _refuse_unused(path, embeddings, images, templates, cohort, given)
     if path.suffix == ".npz":
         scored = _of_arrays(path)
-        if cohort is not None:
-            raise ValueError("A `cohort` needs embeddings, and a .npz has scores only.")
     elif path.suffix == ".bin":
-        a, b, same = _of_bin(path, given)
-        scored = _scored(a, b, same, 10, cohort, top)
+        rows, same = _of_bin(path, given)
+        first = np.arange(0, len(rows), 2)
+        scored = _scored(rows, first, first + 1, same, 10, cohort, top)
     else:
         listed = read_pairs(path)
-        known = _known(embeddings, images, given)
+        known = known_embeddings(embeddings, images, given)
         rows, where = _rows(listed, known, templates)
-        a, b = rows[where[0]], rows[where[1]]
-        scored = _scored(a, b, listed.same, listed.folds, cohort, top)
+        scored = _scored(rows, *where, listed.same, listed.folds, cohort, top)
+    if thresholds == "insightface" and np.abs(scored.scores).max() > 1 + 1e-6:
+        raise ValueError(
+            "`thresholds='insightface'` is a grid of distances between unit vectors, "
+            "and these scores are no cosines. Use 'exact'."
+        )
     curve = evaluation.roc(scored.scores, scored.same)
     rates = evaluation.tar_at_far(curve, list(fars), convention=convention)
     found: dict[str, Any] = {
@@ -116,7 +125,11 @@ def verify(
         },
     }
     parts = (scored.folds or 10) if folds is None else folds
-    if parts and (folds is not None or len(scored.same) % parts == 0):
+    if parts and folds is None and len(scored.same) % parts:
+        found["told"] = (
+            f"No accuracy: {parts} folds do not divide {len(scored.same):,} pairs."
+        )
+    elif parts:
         judged = evaluation.fold_accuracy(
             scored.scores, scored.same, folds=parts, thresholds=thresholds
         )
@@ -132,20 +145,23 @@ def verify(
 def _of_arrays(path: Path) -> Scored:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file of pairs {path}.")
-    with np.load(path, allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    if "same" in found and "scores" in found:
-        return Scored(found["scores"], found["same"].astype(bool), 0)
-    if {"same", "a", "b"} <= set(found):
-        cosines = evaluation.pair_cosines(found["a"], found["b"])
-        return Scored(cosines, found["same"].astype(bool), 0)
+    found = read_arrays(path, "file of pairs")
+    if "same" in found:
+        same = found["same"]
+        if not np.isin(same, (0, 1)).all():
+            raise ValueError(f"{path} needs `same` of booleans, or of 0 and 1.")
+        if "scores" in found:
+            return Scored(found["scores"], same.astype(bool), 0)
+        if {"a", "b"} <= set(found):
+            cosines = evaluation.pair_cosines(found["a"], found["b"])
+            return Scored(cosines, same.astype(bool), 0)
     raise ValueError(
         f"{path} needs `scores` and `same`, or `a`, `b` and `same`, got "
         f"{', '.join(found) or 'nothing'}."
     )
 
 
-def _of_bin(path: Path, given: dict[str, Any]) -> tuple[Any, Any, np.ndarray]:
+def _of_bin(path: Path, given: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     files, same = read_bin(path)
     if not given["folder"]:
         raise ValueError(f"{path} holds images: give the folder of a model.")
@@ -155,7 +171,7 @@ def _of_bin(path: Path, given: dict[str, Any]) -> tuple[Any, Any, np.ndarray]:
     names: Any = [(str(i), io.BytesIO(file)) for i, file in enumerate(files)]
     examples = of_files(trained, names)
     total: Any = 0
-    for change in [None, lambda x: x[:, :, ::-1]][: 1 + given["flip"]]:
+    for change in [None, lambda x, _: x[:, :, ::-1]][: 1 + given["flip"]]:
         found = [x.features for _, x in asked(trained, examples, 64, change=change)]
         if examples.broken or any(x is None for x in found):
             what = (
@@ -165,10 +181,13 @@ def _of_bin(path: Path, given: dict[str, Any]) -> tuple[Any, Any, np.ndarray]:
         total = total + np.concatenate([x for x in found if x is not None])
         for _, file in names:
             file.seek(0)
-    return total[::2], total[1::2], same
+    return total, same
 
 
-def _known(embeddings: Any, images: Sequence[Any], given: dict[str, Any]) -> Embeddings:
+def known_embeddings(
+    embeddings: Any, images: Sequence[Any], given: dict[str, Any]
+) -> Embeddings:
+    """Those of a file, or of images by a model."""
     if embeddings is not None:
         is_file = not isinstance(embeddings, Embeddings)
         return read_embeddings(embeddings) if is_file else embeddings
@@ -188,7 +207,7 @@ def _rows(
     if templates:
         pooled = pool(known, templates)
         rows, names = pooled.embeddings, pooled.names.astype(str)
-    number = {name: row for row, name in enumerate(names)}
+    number = _numbered(names, {*listed.a, *listed.b})
     sides = []
     for side in (listed.a, listed.b):
         if unknown := [name for name in side if name not in number]:
@@ -202,7 +221,7 @@ def _rows(
 
 def pool(known: Embeddings, templates: str | os.PathLike[str]) -> evaluation.Templates:
     """Templates of a CSV file, of embeddings by their names."""
-    number = {str(name): row for row, name in enumerate(known.names)}
+    number = _numbered(known.names.astype(str), None)
     rows = read_rows(
         templates,
         what="templates",
@@ -218,23 +237,71 @@ def pool(known: Embeddings, templates: str | os.PathLike[str]) -> evaluation.Tem
     )
 
 
+def _numbered(names: np.ndarray, used: set[str] | None) -> dict[str, int]:
+    """Name -> row; of names that are used each is there once."""
+    found: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name in found and (used is None or name in used):
+            raise ValueError(
+                f"The embeddings have the name {str(name)!r} twice: which one is meant?"
+            )
+        found[name] = row
+    return found
+
+
 def _scored(
-    a: np.ndarray, b: np.ndarray, same: np.ndarray, folds: int, cohort: Any, top: int
+    rows: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    same: np.ndarray,
+    folds: int,
+    cohort: Any,
+    top: int,
 ) -> Scored:
-    scores = evaluation.pair_cosines(a, b)
+    """Scores of pairs of rows, each row compared with the cohort once."""
+    scores = evaluation.pair_cosines(rows[a], rows[b])
     if cohort is None:
         return Scored(scores, same, folds)
     strangers = cohort if isinstance(cohort, Embeddings) else read_embeddings(cohort)
-    if strangers.embeddings.shape[1] != a.shape[1]:
+    if strangers.embeddings.shape[1] != rows.shape[1]:
         raise ValueError(
             f"The cohort has {strangers.embeddings.shape[1]} features, the pairs have "
-            f"{a.shape[1]}: make both with one model."
+            f"{rows.shape[1]}: make both with one model."
         )
     count = min(top, len(strangers.embeddings))
-    sides = [
-        evaluation.nearest(side, strangers.embeddings, count).scores for side in (a, b)
-    ]
-    return Scored(evaluation.as_norm(scores, *sides, top=top), same, folds)
+    used, place = np.unique(np.append(a, b), return_inverse=True)
+    near = evaluation.nearest(rows[used], strangers.embeddings, count).scores
+    of_a, of_b = near[place[: len(a)]], near[place[len(a) :]]
+    return Scored(evaluation.as_norm(scores, of_a, of_b, top=top), same, folds)
+
+
+def _refuse_unused(
+    path: Path,
+    embeddings: Any,
+    images: Sequence[Any],
+    templates: Any,
+    cohort: Any,
+    given: dict[str, Any],
+) -> None:
+    """Raises where something is given that this form of pairs has no use for."""
+    has = {
+        "embeddings": embeddings is not None,
+        "templates": bool(templates),
+        "images": bool(images),
+        "cohort": cohort is not None,
+        "folder": bool(given["folder"]),
+        "flip": given["flip"],
+    }
+    useless = {
+        ".npz": ("embeddings", "templates", "images", "cohort", "folder", "flip"),
+        ".bin": ("embeddings", "templates", "images"),
+    }.get(path.suffix, ("images", "folder", "flip") if has["embeddings"] else ())
+    if wrong := [name for name in useless if has[name]]:
+        raise ValueError(
+            f"`{wrong[0]}` has no effect on {path.name}"
+            f"{' with embeddings' if path.suffix not in ('.npz', '.bin') else ''}. "
+            "Leave it out."
+        )
 
 
 def identify(
@@ -251,8 +318,8 @@ def identify(
             subjects who are not in the gallery are strangers.
 
     Returns:
-        `gallery`, `probes`, `strangers`, `rank1` of the probes who are in it, and
-        `tpir_at_fpir` rate -> share.
+        `gallery` (subjects), `probes`, `strangers`, `rank1` of the probes who are in
+        it, and `tpir_at_fpir` rate -> share.
 
     Raises:
         FileNotFoundError: If a file is not there.
@@ -267,9 +334,12 @@ def identify(
         needed="TEMPLATE,SUBJECT,gallery or TEMPLATE,SUBJECT,probe",
         fits=lambda words: len(words) == 3 and words[2] in sets,
     ):
-        sets[kind][template] = subject
+        if sets[kind].setdefault(template, subject) != subject:
+            raise ValueError(f"{subjects} has two subjects for {template!r}.")
     gallery, probes = (list(sets[name]) for name in ("gallery", "probe"))
-    place = {sets["gallery"][name]: column for column, name in enumerate(gallery)}
+    people = sorted(set(sets["gallery"].values()))
+    place = {subject: column for column, subject in enumerate(people)}
+    owner = np.array([place[sets["gallery"][name]] for name in gallery])
     mated = [name for name in probes if sets["probe"][name] in place]
     strangers = [name for name in probes if sets["probe"][name] not in place]
     if not (gallery and mated and strangers):
@@ -280,12 +350,18 @@ def identify(
     rows = [
         pooled.embeddings[pooled.rows(names)] for names in (gallery, mated, strangers)
     ]
-    scores = [each @ rows[0].T for each in rows[1:]]
+    # A subject with several templates is as near as the nearest of them.
+    scores = [
+        np.stack(
+            [(each @ rows[0].T)[:, owner == k].max(axis=1) for k in place.values()], 1
+        )
+        for each in rows[1:]
+    ]
     own = np.array([place[sets["probe"][name]] for name in mated])
     rates = [0.01, 0.1]
     found = evaluation.identification(scores[0], own, scores[1], rates)
     return {
-        "gallery": len(gallery),
+        "gallery": len(people),
         "probes": len(mated),
         "strangers": len(strangers),
         "rank1": float(np.mean(scores[0].argmax(axis=1) == own)),

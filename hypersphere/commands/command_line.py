@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         status = chosen.run(chosen)
     except KeyboardInterrupt:
-        parser.exit(130, f"{command}: stopped. What was done is kept.\n")
+        kept = " The same command goes on." if chosen.command == "embed" else ""
+        parser.exit(130, f"{command}: stopped.{kept}\n")
     except BrokenPipeError:  # `| head` has enough
         parser.exit(0)
     except _MISTAKES as error:
@@ -262,7 +263,7 @@ def _verify_options(add: Add) -> None:
         "--identify",
         default="",
         metavar="CSV",
-        help="TEMPLATE,SUBJECT,gallery|probe: who is it? PAIRS may be - then",
+        help="TEMPLATE,SUBJECT,gallery|probe: who is it? PAIRS is - then",
     )
     add("--cohort", default=None, metavar="NPZ", help="strangers, for AS-Norm")
     add("--top", type=int, default=300, help="nearest strangers (default %(default)s)")
@@ -298,11 +299,15 @@ def _run_verify(chosen: argparse.Namespace) -> None:
     )
     different = found["pairs"] - found["same"]
     rows = {key: found[key] for key in ("pairs", "same", "auc", "eer")}
+    if told := found.get("told"):
+        say(told)
+    is_short = False
     for far, tar in found["tar_at_far"].items():
         few = f"unknown: needs {1 / float(far):,.0f} different pairs, has {different:,}"
-        rows[f"TAR at FAR {far} ({chosen.convention})"] = few if np.isnan(tar) else tar
-        if np.isnan(tar):
-            break  # and so are those of fewer
+        if not (np.isnan(tar) and is_short):  # and so are those of fewer
+            name = f"TAR at FAR {far} ({chosen.convention})"
+            rows[name] = few if np.isnan(tar) else tar
+        is_short |= np.isnan(tar)
     for p, cost in found["min_dcf"].items():
         rows[f"minDCF at {p}"] = cost
     if "accuracy" in found:
@@ -324,9 +329,17 @@ def _run_verify(chosen: argparse.Namespace) -> None:
 
 
 def _run_identify(chosen: argparse.Namespace) -> None:
-    if not chosen.embeddings or not chosen.templates:
-        raise ValueError("--identify needs --embeddings and --templates.")
-    known = _embed.read_embeddings(chosen.embeddings)
+    if not chosen.templates:
+        raise ValueError("--identify needs --templates.")
+    if chosen.plot or chosen.cohort or chosen.pairs != "-":
+        raise ValueError("--identify goes with PAIRS -, without --plot and --cohort.")
+    given = dict(
+        folder=chosen.folder,
+        flip=chosen.flip,
+        best=chosen.best,
+        config_file=chosen.config,
+    )
+    known = _verify.known_embeddings(chosen.embeddings, chosen.images, given)
     found = _verify.identify(known, chosen.templates, chosen.identify)
     rows = {key: value for key, value in found.items() if key != "tpir_at_fpir"}
     for rate, share in found["tpir_at_fpir"].items():
@@ -349,6 +362,8 @@ def _retrieve_options(add: Add) -> None:
 
 def _run_retrieve(chosen: argparse.Namespace) -> None:
     known = _embed.read_embeddings(chosen.embeddings)
+    if len(known.names) > 3000:
+        say(f"Looking through {len(known.names):,} images ...")
     found = _retrieve.retrieve(
         known,
         ks=chosen.ks,
@@ -421,6 +436,8 @@ def _run_openset(chosen: argparse.Namespace) -> None:
         best=chosen.best,
         config_file=chosen.config,
     )
+    if found["told"]:
+        say(found["told"])
     keys = ("model", "known", "unknown", "accuracy")
     show("open set", {key: found[key] for key in keys})
     names = tuple(next(iter(found["scores"].values())))

@@ -83,7 +83,8 @@ def with_classes(given: Set, class_names: Sequence[str]) -> tuple[Set, str]:
         return given, ""
     told = ""
     unnamed = [names == tuple(map(str, range(len(names)))) for names in (there, here)]
-    if unnamed[0] != unnamed[1] and len(there) <= len(here):
+    by_name = set(there) <= set(here)
+    if not by_name and unnamed[0] != unnamed[1] and len(there) <= len(here):
         told = (
             f"The classes of {given.name} are taken by their numbers: "
             f"{'it' if unnamed[0] else 'what is trained on'} has no names of classes."

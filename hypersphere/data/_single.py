@@ -1,6 +1,7 @@
 """Image files that belong to no set."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -23,10 +24,12 @@ def image_files(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
             what is hidden.
 
     Returns:
-        Names, relative to the folder they were found in, and where they are.
+        Names and where they are. In a single folder a name is relative to it; of
+        several paths names begin with the path as it was given, so that they differ.
 
     Raises:
-        FileNotFoundError: If there is no such path, or no image in a folder.
+        FileNotFoundError: If there is no such path, it is empty, or there is no image
+            in a folder.
 
     Example:
         >>> import pathlib, tempfile
@@ -37,26 +40,41 @@ def image_files(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
         '7.png'
     """
     found: list[tuple[str, Path]] = []
-    for path in map(Path, paths):
-        path = path.expanduser()
+    for given in paths:
+        if not str(given):
+            raise FileNotFoundError("There is no image of an empty name.")
+        path = Path(given).expanduser()
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_wanted(file, path))
+            inside = sorted(_below(path))
             if not inside:
                 raise FileNotFoundError(f"There is no image in the folder {path}.")
-            found += [(file.relative_to(path).as_posix(), file) for file in inside]
+            root = "" if len(paths) == 1 else f"{given}/"
+            found += [
+                (f"{root}{file.relative_to(path).as_posix()}", file) for file in inside
+            ]
         elif path.is_file():
-            found.append((str(path), path))
+            found.append((str(given), path))
         else:
             raise FileNotFoundError(f"There is no image and no folder {path}.")
     return found
 
 
-def _is_wanted(file: Path, root: Path) -> bool:
-    parts = file.relative_to(root).parts
-    if any(map(is_hidden, parts)) or not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return is_image(file.name, opened.read(64))
+def _below(root: Path) -> Iterator[Path]:
+    """Image files in a folder and in those below, links to folders followed once."""
+    seen = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        here = os.path.realpath(folder)
+        names[:] = [name for name in names if not is_hidden(name)]
+        if here in seen:
+            names.clear()
+            continue
+        seen.add(here)
+        for name in files:
+            file = Path(folder, name)
+            if not is_hidden(name) and file.is_file():
+                with file.open("rb") as opened:
+                    if is_image(name, opened.read(64)):
+                        yield file
 
 
 def read_image(

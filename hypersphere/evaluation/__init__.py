@@ -53,6 +53,7 @@ from hypersphere.evaluation._retrieval import (
     hubness as hubness,
     recall_of_neighbours as recall_of_neighbours,
     retrieval as retrieval,
+    without_hubs as without_hubs,
 )
 from hypersphere.evaluation._search import Neighbours as Neighbours, nearest as nearest
 from hypersphere.evaluation._verification import (

@@ -15,9 +15,13 @@ _NOISE = (0.04, 0.08, 0.12, 0.18, 0.26)
 _BLUR = (0.4, 0.6, 0.8, 1.0, 1.5)
 
 Images = np.ndarray
+Draw = tuple[int, int, range]
+"""Seed, strength, the numbers of images."""
 
 
-def corrupted(images: Images, name: str, strength: int, *, seed: int = 0) -> Images:
+def corrupted(
+    images: Images, name: str, strength: int, *, seed: int = 0, first: int = 0
+) -> Images:
     """Images with less contrast, brighter, darker, noisy or blurred.
 
     | name | what, at strengths 1 to 5 |
@@ -32,7 +36,9 @@ def corrupted(images: Images, name: str, strength: int, *, seed: int = 0) -> Ima
         images: uint8 of shape (n, height, width, channels).
         name: One of the table.
         strength: 1 to 5.
-        seed: Of the noise.
+        seed: Of the noise, which each image has of its own.
+        first: The number of the first image in the set, so that parts of a set have
+            the noise that it has as a whole.
 
     Returns:
         uint8 of the same shape, rounded, and cut off at 0 and 255.
@@ -63,33 +69,36 @@ def corrupted(images: Images, name: str, strength: int, *, seed: int = 0) -> Ima
             f"got {images.dtype} of shape {images.shape}."
         )
     make, amounts = CORRUPTIONS[name]
-    random = np.random.default_rng((seed, strength))
     found = np.empty_like(images)
     for start in range(0, len(images), 256):  # floats of all would not fit
         part = images[start : start + 256].astype(np.float32) / 255
-        worse = make(part, amounts[strength - 1], random)
+        numbers = range(first + start, first + start + len(part))
+        worse = make(part, amounts[strength - 1], (seed, strength, numbers))
         found[start : start + 256] = np.rint(np.clip(worse, 0, 1) * 255)
     return found
 
 
-def _contrast(x: Images, amount: float, random: np.random.Generator) -> Images:
-    del random
+def _contrast(x: Images, amount: float, drawn: Draw) -> Images:
+    del drawn
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     return mean + amount * (x - mean)
 
 
-def _noise(x: Images, amount: float, random: np.random.Generator) -> Images:
-    return x + amount * random.standard_normal(x.shape, np.float32)
+def _noise(x: Images, amount: float, drawn: Draw) -> Images:
+    seed, strength, numbers = drawn
+    noise = [
+        np.random.default_rng((seed, strength, n)).standard_normal(x.shape[1:], x.dtype)
+        for n in numbers
+    ]
+    return x + amount * np.stack(noise)
 
 
-def _blur(x: Images, amount: float, random: np.random.Generator) -> Images:
-    del random
+def _blur(x: Images, amount: float, drawn: Draw) -> Images:
+    del drawn
     return ndimage.gaussian_filter(x, (0, amount, amount, 0), mode="nearest")
 
 
-_Corruption = tuple[
-    Callable[[Images, float, np.random.Generator], Images], tuple[float, ...]
-]
+_Corruption = tuple[Callable[[Images, float, Draw], Images], tuple[float, ...]]
 CORRUPTIONS: Mapping[str, _Corruption] = MappingProxyType(
     {
         "contrast": (_contrast, _CONTRAST),

@@ -148,8 +148,8 @@ def ccr_at_fpr(
     """
     rates = np.asarray(fpr, np.float64)
     points, ccr = _ccr_curve("ccr_at_fpr", known, right, unknown)
-    found = ccr[np.searchsorted(points, rates, side="right") - 1]
-    return np.where(rates * np.size(unknown) < 1, np.nan, found)
+    found = ccr[np.searchsorted(points, rates * (1 + 1e-12), side="right") - 1]
+    return np.where(rates * np.size(unknown) < 1 - 1e-9, np.nan, found)
 
 
 def _ccr_curve(
@@ -243,7 +243,8 @@ def cosine_score(features: ArrayLike, means: ArrayLike) -> np.ndarray:
         [1.]
     """
     x = directions("cosine_score", features)
-    return np.max(x @ directions("cosine_score", means, "means").T, axis=1)
+    cosines = x @ directions("cosine_score", means, "means").T
+    return np.clip(np.max(cosines, axis=1), -1, 1)
 
 
 def mahalanobis_score(

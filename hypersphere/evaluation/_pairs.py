@@ -125,7 +125,8 @@ def as_norm(
         The mean of both sides' normalized scores, float64 of shape (pairs,).
 
     Raises:
-        ValueError: If shapes do not fit, or `top` is below two.
+        ValueError: If shapes do not fit, `top` is below two, or a side's highest
+            scores are all alike.
 
     Example:
         >>> from hypersphere import evaluation
@@ -147,7 +148,12 @@ def as_norm(
     for side in sides:
         count = min(top, side.shape[1])
         highest = np.partition(side, -count, axis=1)[:, -count:]
-        deviation = np.maximum(highest.std(axis=1), np.finfo(np.float64).tiny)
+        deviation = highest.std(axis=1)
+        if not (deviation > 0).all():
+            raise ValueError(
+                "`as_norm` needs cohort scores that differ, and of some pairs the "
+                f"{count} highest are all alike."
+            )
         normalized.append((scores - highest.mean(axis=1)) / deviation)
     return np.mean(normalized, axis=0)
 
@@ -288,6 +294,11 @@ def identification(
         raise ValueError(
             "`identification` needs matrices of scores and a column for each mated "
             f"probe, got shapes {mated.shape}, {own.shape} and {non_mated.shape}."
+        )
+    if not (0 <= own.min() and own.max() < mated.shape[1]):
+        raise ValueError(
+            f"`identification` needs columns from 0 to {mated.shape[1] - 1} in `own`, "
+            f"got {own.min()} to {own.max()}."
         )
     if not np.all((rates > 0) & (rates <= 1)):
         raise ValueError(

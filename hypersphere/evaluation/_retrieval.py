@@ -220,6 +220,64 @@ def dual_bank_normalization(
     return total
 
 
+def without_hubs(
+    embeddings: ArrayLike,
+    bank: ArrayLike,
+    k: int,
+    *,
+    query_scale: float = 1 / 1.99,
+    gallery_scale: float = 3.0,
+) -> np.ndarray:
+    """The k nearest others of each image after `dual_bank_normalization`.
+
+    One bank is both. Scores are made a part at a time, so that memory does not grow
+    with the square of the images.
+
+    Args:
+        embeddings: Of shape (n, features).
+        bank: Of shape (m, features).
+        k: How many, from 1 to n - 1.
+        query_scale: Inverse temperature of the bank as queries, positive.
+        gallery_scale: That of the bank as other images.
+
+    Returns:
+        Rows, integers of shape (n, k), the nearest first.
+
+    Raises:
+        ValueError: If shapes do not fit, or a number is not finite.
+
+    Example:
+        >>> from hypersphere import evaluation
+        >>> x = [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]]
+        >>> print(evaluation.without_hubs(x, x, 1).ravel())
+        [1 0 1]
+    """
+    x, bank = directions("without_hubs", embeddings), directions("without_hubs", bank)
+    if x.shape[1] != bank.shape[1] or not 1 <= k < len(x):
+        raise ValueError(
+            f"`without_hubs` needs one width and `1 <= k < {len(x)}`, got shapes "
+            f"{x.shape} and {bank.shape}, and `k={k!r}`."
+        )
+    step = max(1, _AT_ONCE // max(len(x), len(bank)))
+    scales = (query_scale, gallery_scale)
+    taken = np.full(len(x), -np.inf), np.full(len(x), -np.inf)
+    for start in range(0, len(bank), step):
+        near = (bank[start : start + step] @ x.T).astype(np.float64)
+        taken = tuple(
+            np.logaddexp(so_far, special.logsumexp(scale * near, axis=0))
+            for so_far, scale in zip(taken, scales, strict=True)
+        )
+    found = []
+    for start in range(0, len(x), step):
+        scores = sum(scales) * (x[start : start + step] @ x.T) - sum(taken)
+        rows = np.arange(len(scores))
+        scores[rows, start + rows] = -np.inf
+        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(scores, best, 1), 1, kind="stable")
+        found.append(np.take_along_axis(best, order, 1))
+    return np.concatenate(found)
+
+
 def recall_of_neighbours(
     embeddings: ArrayLike, labels: ArrayLike, *, ks: Sequence[int] = (1, 2, 4, 8)
 ) -> dict[int, float]:
@@ -243,9 +301,14 @@ def recall_of_neighbours(
         >>> evaluation.recall_of_neighbours(x, [0, 0, 1, 1], ks=[1])
         {1: 1.0}
     """
-    labels = np.unique(np.asarray(labels), return_inverse=True)[1]
+    labels, x = np.asarray(labels), np.asarray(embeddings)
+    if labels.shape != x.shape[:1]:
+        raise ValueError(
+            "`recall_of_neighbours` needs a label for each embedding, got shapes "
+            f"{x.shape} and {labels.shape}."
+        )
+    labels = np.unique(labels, return_inverse=True)[1]
     asked = np.flatnonzero(np.bincount(labels)[labels] > 1)
-    x = np.asarray(embeddings)
     found = nearest(x[asked], x, max(ks), own=asked).indices
     hits = labels[found] == labels[asked][:, None]
     return {k: float(hits[:, :k].any(axis=1).mean()) for k in ks}

@@ -94,7 +94,7 @@ def nearest(
         best = jax.device_get(_best(part, blocks, without, len(gallery), k=k))
         found.append([x[: size - missing] for x in best])
     scores, indices = (np.concatenate(x) for x in zip(*found, strict=True))
-    return Neighbours(scores, indices)
+    return Neighbours(np.clip(scores, -1, 1), indices)
 
 
 def _blocks(gallery: np.ndarray, block: int) -> jax.Array:

@@ -179,8 +179,9 @@ def tar_at_far(
         best = gap == gap.min(axis=1, keepdims=True)
         found = np.max(np.where(best, curve.tar, -1), axis=1)
     else:
-        found = curve.tar[np.searchsorted(curve.far, flat, side="right") - 1]
-    found = np.where(flat * curve.different < 1, np.nan, found)
+        at = np.searchsorted(curve.far, flat * (1 + 1e-12), side="right") - 1
+        found = curve.tar[at]
+    found = np.where(flat * curve.different < 1 - 1e-9, np.nan, found)
     return found.reshape(wanted.shape)
 
 

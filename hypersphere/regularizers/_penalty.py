@@ -34,7 +34,8 @@ def penalty(
         A number in the units of `fn`.
 
     Raises:
-        ValueError: If no parameter fits; it names those there are.
+        ValueError: If a pattern fits no parameter; it names those there are. Of the
+            default one is enough.
 
     Example:
         >>> import jax.numpy as jnp
@@ -49,17 +50,21 @@ def penalty(
     """
     weights = {where: 1.0} if isinstance(where, str) else dict(where)
     found = {
-        jax.tree_util.keystr(keys, simple=True, separator=".").removesuffix(".value"): x
+        jax.tree_util.keystr(keys, simple=True, separator=".")
+        .removesuffix(".value")
+        .removeprefix("params."): x  # Linen's variables
         for keys, x in jax.tree_util.tree_leaves_with_path(params)
     }
-    total, is_met = jnp.zeros(()), False
+    total, used = jnp.zeros(()), set()
     for path, kernel in found.items():
-        fitting = (w for p, w in weights.items() if matches(p, (path,)))
-        if (weight := next(fitting, None)) is not None:
-            total, is_met = total + weight * fn(kernel), True
-    if not is_met:
+        fitting = [pattern for pattern in weights if matches(pattern, (path,))]
+        used |= set(fitting)
+        if fitting:
+            total = total + weights[fitting[0]] * fn(kernel)
+    unused = [] if where is PUBLISHED and used else sorted(set(weights) - used)
+    if unused:
         raise ValueError(
-            f"`penalty` needs patterns that fit a parameter, got {list(weights)}. The "
+            f"`penalty` needs patterns that fit a parameter, got {unused}. The "
             f"parameters are {', '.join(found)}."
         )
     return total

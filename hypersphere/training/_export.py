@@ -45,7 +45,8 @@ def export(
               `jax.export.deserialize(content).call(images)`, with JAX alone.
             - `weights.safetensors`: every parameter, running average and other variable
               by its dotted path, such as `head.kernel`.
-            - `model.json`: `image_shape` and `dtype` of an example, `class_names`,
+            - `model.json`: `image_shape` and `dtype` of an example, `num_classes` (0 of
+              a model without classes), `class_names`,
               `platforms`, what of the run was its `own`, and the config. Names are null
               where neither the newest checkpoint nor `features.npz` has them: an older
               release did not note them.
@@ -89,6 +90,7 @@ def export(
     told = {
         "image_shape": images.image_shape,
         "dtype": images.dtype,
+        "num_classes": images.num_classes,
         "class_names": _class_names(workdir, images),
         "platforms": PLATFORMS,
         "own": list(meta.get("own", {}).get("given", [])),

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,7 @@ class Trained:
         config: The same.
         images: The same.
         class_names: Of each class; its number where the names are not known.
+        fingerprint: Of the weights, hexadecimal.
     """
 
     def __init__(self, name: str, model: Any, config: TrainConfig, images: Images):
@@ -67,6 +69,10 @@ class Trained:
         self.class_names = images.class_names or numbers
         model.set_attributes(nn.AngularHead, chunk=0, raise_if_not_found=False)
         graph, self._state = nnx.split(model)
+        leaves = jax.tree_util.tree_leaves(
+            nnx.to_pure_dict(nnx.state(model, nnx.Param))
+        )
+        self.fingerprint = f"{_checksum(leaves):08x}"
         self._call = jax.jit(functools.partial(self._answers, graph))
 
     def answers(self, images: np.ndarray) -> Answers:
@@ -105,6 +111,13 @@ class Trained:
         if not shape[1] or getattr(scores, "shape", ()) != shape:
             return None, features
         return self.config.loss.logits(outputs), features
+
+
+def _checksum(leaves: Iterable[Any]) -> int:
+    found = 0
+    for leaf in leaves:
+        found = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), found)
+    return found
 
 
 def open_trained(
@@ -171,7 +184,10 @@ def _exported(path: Path, parts: Any) -> Trained:
         ) from error
     refuse_missing({"given": told.get("own", []), "file": ""}, ["dataset", *_is(parts)])
     names = tuple(told["class_names"] or ())
-    images = Images("", shape, _classes(config, names, weights), 0, 0, dtype, names)
+    count = told.get(
+        "num_classes", _classes(names, weights)
+    )  # earlier ones do not tell
+    images = Images("", shape, count, 0, 0, dtype, names)
     own = made(parts, config, images)
     model = nnx.eval_shape(_build.complete(own, config, images).make_model)
     return Trained(str(path), _filled(path, model, weights), config, images)
@@ -181,9 +197,7 @@ def _is(parts: Any) -> list[str]:
     return [] if parts is None else ["parts"]
 
 
-def _classes(
-    config: TrainConfig, names: tuple[str, ...], weights: dict[str, Any]
-) -> int:
+def _classes(names: tuple[str, ...], weights: dict[str, Any]) -> int:
     head = weights.get("head.kernel")
     return len(names) or (0 if head is None else head.shape[-1])
 

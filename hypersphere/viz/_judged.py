@@ -132,7 +132,7 @@ def class_angles(
 
     Args:
         features: Float array of shape (n, d).
-        labels: Of shape (n,).
+        labels: Of shape (n,); those of -1 are left out.
         title: Heading of the figure.
         seed: Of the pairs, of which 200,000 are drawn where there are more.
 
@@ -143,17 +143,22 @@ def class_angles(
         ValueError: If there are no two of one class, or none of different ones.
     """
     random = np.random.default_rng(seed)
-    labels, count = np.asarray(labels), len(features)
+    features, labels = np.asarray(features), np.asarray(labels)
+    kept = np.flatnonzero(labels >= 0) if labels.dtype.kind == "i" else None
+    if kept is not None:
+        features, labels = features[kept], labels[kept]
+    count = len(features)
     if count * (count - 1) // 2 <= _PAIRS:
         a, b = np.triu_indices(count, 1)
     else:
         a, b = random.integers(0, count, (2, _PAIRS))
-        # One class of many would hardly be met: as many of the same are drawn.
+        # One class of many would hardly be met: pairs of the same are drawn beside.
         order = np.argsort(labels, kind="stable")
         step = random.integers(1, max(2, count // len(np.unique(labels))), _PAIRS)
         start = random.integers(0, count, _PAIRS)
         near = order[start], order[(start + step) % count]
-        a, b = np.append(a, near[0]), np.append(b, near[1])
+        is_same = labels[near[0]] == labels[near[1]]
+        a, b = np.append(a, near[0][is_same]), np.append(b, near[1][is_same])
         a, b = a[a != b], b[a != b]
     return pair_angles(
         _angles(features, a, b), labels[a] == labels[b], title=title, what="class"
@@ -201,10 +206,16 @@ def pair_angles(
 
 
 def _angles(features: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    x = np.asarray(features, np.float64)
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    x = x / np.where(norm > 0, norm, 1)
-    return np.degrees(np.arccos(np.clip(np.sum(x[a] * x[b], axis=1), -1, 1)))
+    def unit(rows: np.ndarray) -> np.ndarray:
+        x = features[rows].astype(np.float64)
+        norm = np.linalg.norm(x, axis=1, keepdims=True)
+        return x / np.where(norm > 0, norm, 1)
+
+    found = [
+        np.sum(unit(a[i : i + 4096]) * unit(b[i : i + 4096]), axis=1)
+        for i in range(0, len(a), 4096)
+    ]
+    return np.degrees(np.arccos(np.clip(np.concatenate(found), -1, 1)))
 
 
 def gallery(

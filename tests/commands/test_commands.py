@@ -147,6 +147,20 @@ def test_files_are_predicted_in_order_and_a_broken_one_is_told(opened, folder, c
         assert set(names) == set(opened.class_names)
     assert ended.value.code == 1 and told.count("\n") == 1
     assert "b/broken.png" in told
+    some = commands.predict("", [folder / "a" / "1.png", folder / "none.png"])
+    assert len(list(some.found)) == 1 and "none.png (not there)" in some.broken[0]
+
+
+def test_a_class_is_the_folder_however_it_is_given(opened, folder, tmp_path):
+    link = tmp_path / "of b"
+    link.symlink_to(folder / "b", target_is_directory=True)
+    files = data.image_files([folder / "a", link])
+    assert len({name for name, _ in files}) == len(files) == 6
+    found = commands.embed("", images=[folder / "a", link])
+    assert found.class_names == ("a", "of b")
+    assert found.labels.tolist() == [0, 0, 0, 1, 1]
+    below = commands.embed("", images=[tmp_path])
+    assert below.names.tolist() == ["of b/1.png", "of b/2.png"]
 
 
 def test_embeddings_are_features_and_go_on_where_they_stopped(
@@ -171,6 +185,11 @@ def test_embeddings_are_features_and_go_on_where_they_stopped(
     assert not file.exists() and seen == [0, 5]
     with pytest.raises(ValueError, match="a part of other features"):
         batch(flip=True)
+    other = opened.fingerprint
+    opened.fingerprint = "other weights"
+    with pytest.raises(ValueError, match="a part of other features"):
+        batch()
+    opened.fingerprint = other
     batch()
     assert seen == [0, 5, 5]
     found = commands.read_embeddings(file)
@@ -222,7 +241,11 @@ def lines(folder, name, *rows):
 @pytest.mark.parametrize(
     ("rows", "pair", "folds"),
     [
-        (["2\t1", "Ann\t1\t2", "Ann\t1\tBo\t12"], "Ann/Ann_0001.jpg", 2),
+        (
+            ["2\t1", *["Ann\t1\t2", "Ann\t1\tBo\t12"] * 2],
+            "Ann/Ann_0001.jpg",
+            2,
+        ),
         (["1 a/1.wav a/2.wav", "0 a/1.wav b/1.wav"], "a/1.wav", 0),
         (["name1,name2,same", "x,y,1", "x,z,0"], "x", 0),
     ],
@@ -230,10 +253,15 @@ def lines(folder, name, *rows):
 def test_lists_of_pairs_are_known_by_their_first_line(rows, pair, folds, tmp_path):
     file = lines(tmp_path, "pairs.txt", *rows)
     found = commands.read_pairs(file)
-    assert found.a == [pair, pair] and found.same.tolist() == [True, False]
+    assert found.a[:2] == [pair, pair] and found.same.tolist()[:2] == [True, False]
     assert found.folds == (2 if folds else 0)
     if folds:
-        assert found.b == ["Ann/Ann_0002.jpg", "Bo/Bo_0012.jpg"]
+        assert found.b[:2] == ["Ann/Ann_0002.jpg", "Bo/Bo_0012.jpg"]
+        with pytest.raises(ValueError, match="promises 2 folds .* and has 3 pairs"):
+            commands.read_pairs(lines(tmp_path, "short.txt", *rows[:4]))
+    marked = tmp_path / "marked.txt"  # as Excel saves it
+    marked.write_text(file.read_text(), encoding="utf-8-sig")
+    assert commands.read_pairs(marked).a == found.a
     with pytest.raises(ValueError, match=r"line \d: needs"):
         commands.read_pairs(lines(tmp_path, "bad.txt", *rows, "1,2,3,4,5"))
 
@@ -291,6 +319,54 @@ def test_pairs_are_verified_by_names_templates_and_against_strangers(tmp_path):
     found = commands.identify(known, single, lines(tmp_path, "s.csv", *subjects))
     assert (found["gallery"], found["probes"], found["strangers"]) == (2, 3, 2)
     assert found["rank1"] == 1
+    more = [*subjects, f"{names[1]},a,gallery"]  # a second template of one subject
+    again = commands.identify(known, single, lines(tmp_path, "s.csv", *more))
+    for name in ("gallery", "probes", "rank1"):
+        assert again[name] == found[name]
+
+
+def test_files_of_embeddings_say_what_they_lack(tmp_path):
+    x, file = few().embeddings, tmp_path / "x.npz"
+    np.savez(file, embeddings=x)
+    with pytest.raises(ValueError, match="no labels"):
+        commands.retrieve(file)
+    np.savez(file, embeddings=x, labels=[3, 3, -1, 7, 7, -1])
+    found = commands.read_embeddings(file)
+    assert found.class_names == ("3", "7")
+    assert found.labels.tolist() == [0, 0, -1, 1, 1, -1]
+    assert commands.retrieve(found)["queries"] == 4
+    np.savez(file, embeddings=x, labels=list("abcabc"), class_names=list("cba"))
+    assert commands.read_embeddings(file).labels.tolist() == [2, 1, 0, 2, 1, 0]
+    np.savez(file, embeddings=x, labels=np.arange(6), class_names=["one"])
+    with pytest.raises(ValueError, match="labels from 0 to 5 and 1 classes"):
+        commands.read_embeddings(file)
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(ValueError, match=r"x\.npz is"):
+        commands.read_embeddings(file)
+
+
+def test_a_name_that_is_there_twice_is_refused_where_it_is_meant(tmp_path):
+    known = few()._replace(names=np.array(["a", "a", "b", "c", "d", "e"]))
+    fine = lines(tmp_path, "fine.csv", "b,c,1", "d,e,0")
+    assert commands.verify(fine, embeddings=known, folds=0)[0]["pairs"] == 2
+    with pytest.raises(ValueError, match="the name 'a' twice"):
+        commands.verify(lines(tmp_path, "x.csv", "a,c,1", "d,e,0"), embeddings=known)
+
+
+def test_what_has_no_effect_is_refused_and_what_is_missing_told(tmp_path):
+    file = tmp_path / "scores.npz"
+    np.savez(file, scores=[9.0, 1.0, 5.0], same=[1, 0, 1])
+    found, _ = commands.verify(file)
+    assert "10 folds do not divide 3 pairs" in found["told"]
+    for options, message in (
+        ({"flip": True}, "`flip` has no effect on scores.npz"),
+        ({"thresholds": "insightface"}, "are no cosines"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            commands.verify(file, **options)
+    np.savez(file, scores=[9.0, 1.0], same=[1, -1])
+    with pytest.raises(ValueError, match="booleans, or of 0 and 1"):
+        commands.verify(file)
 
 
 def test_neighbours_banks_and_clusters_come_together():

@@ -142,8 +142,12 @@ def test_worse_images_are_those_of_the_table():
         images.repeat(50, axis=0) / 255
     )
     assert abs(noise.std() - 0.08) < 0.002 and abs(noise.mean()) < 0.002
-    again = evaluation.corrupted(images, "noise", 2, seed=0)
-    np.testing.assert_array_equal(again, evaluation.corrupted(images, "noise", 2))
+    both = evaluation.corrupted(images, "noise", 2)
+    np.testing.assert_array_equal(both, evaluation.corrupted(images, "noise", 2))
+    second = evaluation.corrupted(images[1:], "noise", 2, first=1)
+    np.testing.assert_array_equal(second, both[1:])  # whatever the batch
+    alike = evaluation.corrupted(images[[0, 0]], "noise", 2)
+    assert (alike[0] != alike[1]).any()
     blurred = evaluation.corrupted(images, "blur", 5)
     assert blurred.std() < 0.5 * images.std()
     for name, strength in (("fog", 1), ("blur", 6)):

@@ -118,6 +118,20 @@ def test_a_hub_is_seen_and_cured():
     np.testing.assert_allclose(np.exp(cured), product)
 
 
+def test_parts_of_lists_without_hubs_are_the_whole_ones(monkeypatch):
+    random = np.random.default_rng(0)
+    x, bank = random.standard_normal((40, 3)), random.standard_normal((25, 3))
+    unit = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+    near = unit(bank) @ unit(x).T
+    whole = evaluation.dual_bank_normalization(unit(x) @ unit(x).T, near, near)
+    np.fill_diagonal(whole, -np.inf)
+    truth = np.argsort(-whole, axis=1)[:, :5]
+    monkeypatch.setattr("hypersphere.evaluation._retrieval._AT_ONCE", 300)
+    np.testing.assert_array_equal(evaluation.without_hubs(x, bank, 5), truth)
+    with pytest.raises(ValueError, match="1 of 25 rows are not"):
+        evaluation.without_hubs(x, np.where(bank == bank[3], np.nan, bank), 5)
+
+
 @pytest.mark.slow
 def test_neighbours_of_many_are_those_of_faiss():
     faiss = pytest.importorskip("faiss")

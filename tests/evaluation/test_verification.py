@@ -62,6 +62,8 @@ def test_conventions_differ_where_points_are_few():
     assert at(0.5, "linear") == 1.0
     np.testing.assert_allclose(at(0.45, "linear"), 0.5 + 0.5 * 0.2 / 0.25)
     assert np.isnan(at(0.2, "conservative"))
+    one = evaluation.roc([0.9, *[0.1] * 48, 0.95], [True] + [False] * 49)
+    assert evaluation.tar_at_far(one, 1 / 49) == 1  # of exactly one stranger
 
 
 def test_folds_have_the_published_accuracies(cosines):
@@ -107,6 +109,8 @@ def test_scores_are_counted_in_deviations_of_the_nearest_strangers():
     a, b = np.array([[1.0, 3.0, -5.0]]), np.array([[0.0, 4.0, -9.0]])
     # Means 2 and 2, deviations 1 and 2 of the two highest: (3 / 1 + 3 / 2) / 2.
     np.testing.assert_allclose(evaluation.as_norm([5.0], a, b, top=2), [2.25])
+    with pytest.raises(ValueError, match="all alike"):
+        evaluation.as_norm([5.0], np.ones((1, 3)), b)
 
 
 def test_templates_are_those_of_insightface():

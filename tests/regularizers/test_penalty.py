@@ -55,5 +55,12 @@ def test_published_regularizers_go_with_it(net):
 
 
 def test_patterns_that_fit_nothing_are_refused_with_what_there_is(net):
-    with pytest.raises(ValueError, match=r"\['body.*'\].*head.kernel, layers.0.bias"):
-        regularizers.penalty(net, squares, where="body.*")
+    for where in ("body.*", {"body.*": 1.0, "head.*": 1.0}):
+        with pytest.raises(ValueError, match=r"\['body.*'\].*head.kernel, layers.0"):
+            regularizers.penalty(net, squares, where=where)
+
+
+def test_variables_of_linen_are_found_by_the_same_names(net):
+    variables = {"params": nnx.to_pure_dict(nnx.state(net))}
+    found = regularizers.penalty(variables, squares, where={"head.kernel": 2.0})
+    np.testing.assert_allclose(found, expected(net, 0, 0, 2), rtol=1e-6)
