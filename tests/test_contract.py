@@ -318,7 +318,6 @@ ROWS = {
             "keep_norm": optim.keep_norm(),
             "tangent_projection": optim.tangent_projection(),
             "scale_by_filter_rms": optim.scale_by_filter_rms(),
-            "manifold_muon": optim.manifold_muon(0.1, dual_steps=2),
         }.items()
     },
     "optim.effective_learning_rate": Row(
@@ -356,6 +355,7 @@ NOT_LAYERS = {
     "regularizers.random_projections",
     "optim.in_float32",
     "optim.put_columns",
+    "optim.manifold_muon",  # a loop of unknown length, which has no gradient
     "optim.with_lengths_of",
     "regularizers.penalty",
     "optim.take_columns",

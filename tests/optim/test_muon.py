@@ -45,6 +45,16 @@ def test_kernels_are_matrices_with_orthonormal_columns_or_rows():
         np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.float16])
+def test_steps_are_finite_at_every_size(dtype):
+    random = np.random.default_rng(3)
+    optimizer = optim.manifold_muon(0.1, dual_steps=3)
+    for size, slope in ((1.0, 0.0), (0.0, 1.0), (1e-4, 1e-4), (1e4, 1e4)):
+        w, g = random.standard_normal((2, 5, 3)).astype(np.float32)
+        found = one_step(optimizer, (w * size).astype(dtype), (g * slope).astype(dtype))
+        assert found.dtype == dtype and np.isfinite(np.float32(found)).all()
+
+
 def test_without_a_gradient_nothing_moves_and_vectors_take_plain_steps():
     optimizer = optim.manifold_muon(0.5, dual_steps=5)
     still = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 3)))[0]

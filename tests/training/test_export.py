@@ -38,7 +38,8 @@ def test_the_program_gives_the_models_scores_for_any_batch(exported, batch):
     model, config = training.load(run)
     images = data.load(config.data.source).test.images[:batch]
     cos, _ = jax.jit(lambda images: model(data.normalize(images)))(images)
-    np.testing.assert_array_equal(program.call(images), cos)
+    # The program has the weights as constants, which XLA folds before it compiles.
+    np.testing.assert_allclose(program.call(images), cos, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.slow
