@@ -73,7 +73,6 @@ def test_every_combination_is_a_run_that_makes_sense(name, parameters):
 TRAINED = (
     "cifar10_sphere",
     "cifar10plus_sphere_resnet32",
-    "fashion_mnist_sphere",
     "features_2d",
     "imagenet_sphere",
 )
