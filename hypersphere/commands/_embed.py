@@ -1,5 +1,6 @@
 """`embed`: what a model sees in images, as a file of features."""
 
+import importlib.util
 import io
 import json
 import os
@@ -12,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hypersphere import data
-from hypersphere._extras import need
 from hypersphere._files import write_atomically
 from hypersphere.commands._evaluate import own_dataset
 from hypersphere.commands._report import naming, progress, say
@@ -102,7 +102,11 @@ def embed(
     if path is not None and path.suffix not in (".npz", ".parquet"):
         raise ValueError(f"`embed` writes .npz or .parquet, got {str(out)!r}.")
     if path is not None and path.suffix == ".parquet":
-        need("evaluate", ("pyarrow",), who="A .parquet file")
+        if importlib.util.find_spec("pyarrow") is None:
+            raise ModuleNotFoundError(
+                "A .parquet file needs the package `pyarrow`: `pip install pyarrow`.",
+                name="pyarrow",
+            )
     facts = {
         "model": trained.name,
         "weights": trained.fingerprint,

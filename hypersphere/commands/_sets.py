@@ -121,6 +121,13 @@ class _Rest:
         return data.name_of(self._records, self._start + index)
 
 
+def _short(name: str, source: str) -> str:
+    """The name of a file, relative to the folder that is the source."""
+    root = Path(source.partition(":")[2]).expanduser()
+    is_inside = source.startswith("folder:") and Path(name).is_relative_to(root)
+    return Path(name).relative_to(root).as_posix() if is_inside else name
+
+
 def _streamed(
     name: str,
     found: data.RecordSet,
@@ -129,8 +136,11 @@ def _streamed(
     config: training.TrainConfig,
 ) -> Examples:
     broken: list[str] = []
+    root = found.name
 
     def batches(start: int, size: int) -> Iterator[Batch]:
+        if start >= len(records):
+            return
         stream = data.eval_stream(
             _Rest(records, start),
             batch_size=size,
@@ -146,7 +156,7 @@ def _streamed(
                     broken.append(data.name_of(records, start + int(position)))
                 kept = batch.weights > 0
                 places = first + np.flatnonzero(kept)
-                names = [data.name_of(records, int(i)) for i in places]
+                names = [_short(data.name_of(records, int(i)), root) for i in places]
                 yield Batch(batch.images[kept], batch.labels[kept], names)
 
     return Examples(name, len(records), classes, batches, broken)
@@ -170,7 +180,7 @@ def _names_of(
     def names(rows: slice) -> list[str]:
         numbers = range(size)[rows]
         if is_known:
-            return [data.name_of(records, i) for i in numbers]
+            return [_short(data.name_of(records, i), source) for i in numbers]
         return [f"{part}/{i}" for i in numbers]
 
     return names

@@ -12,8 +12,9 @@ from flax import nnx
 from PIL import Image
 
 from hypersphere import commands, data, evaluation, training
-from hypersphere.commands import _embed
+from hypersphere.commands import _embed, _sets
 from hypersphere.commands.command_line import main
+from tests import helpers
 from tests.training.small import config_of, leave_run
 
 
@@ -197,6 +198,26 @@ def test_embeddings_are_features_and_go_on_where_they_stopped(
     np.testing.assert_array_equal(found.labels, part.labels)
     assert found.class_names == opened.class_names
     assert [p.name for p in tmp_path.iterdir()] == ["test.npz"]
+
+
+def test_a_set_of_files_is_asked_in_memory_and_as_a_stream_by_names(folder):
+    config = config_of({"data.image_size": 8, "data.test_fraction": 0.5})
+    config.data.stream = True
+    images = training.Images("", (8, 8, 3), 2, 2, 2, class_names=("a", "b"))
+    model = helpers.filled(lambda: config.model.make(config, images))
+    found = []
+    for stream in (True, False):
+        config.data.stream = stream
+        trained = training.Trained("one", model, config, images)
+        examples, told = _sets.labelled(trained, f"folder:{folder}", "train")
+        batches = list(_sets.asked(trained, examples, 2))
+        names = [name for batch, _ in batches for name in batch.names]
+        assert not told and len(examples.digest) > 4
+        assert len(names) == sum(len(answers.logits) for _, answers in batches)
+        found.append({name for name in names if "broken" not in name})
+        rest = [b.names for b, _ in _sets.asked(trained, examples, 2, start=2)]
+        assert [name for each in rest for name in each] == names[2:]
+    assert found[0] == found[1] and all(name[:2] in ("a/", "b/") for name in found[0])
 
 
 def test_a_flip_adds_the_mirrored_image(opened, digits):
