@@ -4,7 +4,6 @@ import functools
 import json
 import pathlib
 import pickle
-import shutil
 
 import jax
 import numpy as np
@@ -204,7 +203,7 @@ def test_embeddings_are_features_and_go_on_where_they_stopped(
 def test_a_set_of_files_is_asked_in_memory_and_as_a_stream_by_names(folder, tmp_path):
     for name in ("a/1", "a/2", "a/3", "b/1", "b/2"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(folder / f"{name}.png", tmp_path / f"{name}.png")
+        Image.open(folder / f"{name}.png").convert("RGB").save(tmp_path / f"{name}.png")
     config = config_of({"data.image_size": 8, "data.test_fraction": 0.5})
     config.data.stream = True
     images = training.Images("", (8, 8, 3), 2, 2, 2, class_names=("a", "b"))
