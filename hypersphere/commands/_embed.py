@@ -88,6 +88,7 @@ def embed(
         >>> from hypersphere import commands
         >>> commands.embed("runs/quickstart", "digits.npz")  # doctest: +SKIP
     """
+    path = _checked(out, batch_size)
     trained = open_trained(folder, best=best, config_file=config_file)
     if images:
         examples = of_files(trained, data.image_files([str(i) for i in images]))
@@ -98,15 +99,6 @@ def embed(
         )
         if told:
             say(told)
-    path = Path(out).expanduser() if out else None
-    if path is not None and path.suffix not in (".npz", ".parquet"):
-        raise ValueError(f"`embed` writes .npz or .parquet, got {str(out)!r}.")
-    if path is not None and path.suffix == ".parquet":
-        if importlib.util.find_spec("pyarrow") is None:
-            raise ModuleNotFoundError(
-                "A .parquet file needs the package `pyarrow`: `pip install pyarrow`.",
-                name="pyarrow",
-            )
     facts = {
         "model": trained.name,
         "weights": trained.fingerprint,
@@ -116,8 +108,6 @@ def embed(
         "flip": flip,
         "batch_size": batch_size,
     }
-    if batch_size < 1:
-        raise ValueError(f"A batch needs at least one example, got {batch_size!r}.")
     length = max(1, _PIECE // batch_size) * batch_size
     pieces = _Pieces(path, facts)
     for start in range(0, examples.size, length):
@@ -137,6 +127,23 @@ def embed(
             write_atomically(path, _encoded(whole, path.suffix))
         pieces.remove()
     return whole
+
+
+def _checked(out: str | os.PathLike[str], batch_size: int) -> Path | None:
+    """Where the file will be; None for nowhere."""
+    if batch_size < 1:
+        raise ValueError(f"A batch needs at least one example, got {batch_size!r}.")
+    if not str(out):
+        return None
+    path = Path(out).expanduser()
+    if path.suffix not in (".npz", ".parquet"):
+        raise ValueError(f"`embed` writes .npz or .parquet, got {str(out)!r}.")
+    if path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ModuleNotFoundError(
+            "A .parquet file needs the package `pyarrow`: `pip install pyarrow`.",
+            name="pyarrow",
+        )
+    return path
 
 
 def _piece(
