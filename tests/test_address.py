@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import subprocess
 import tomllib
 
 import nbformat
@@ -15,14 +14,18 @@ NOTEBOOKS = sorted((ROOT / "colab").glob("*.ipynb"))
 HOSTS = r"https?://(?:colab\.research\.google\.com/github|github\.com|pypi\.org|badge)"
 
 
+PLACES = ("", "docs", "colab", "configs", "examples", "benchmarks", "launch")
+PLACES += ("hypersphere", "tests")
+ENDINGS = {".md", ".ipynb", ".toml", ".cff", ".py", ".yaml", ".yml"}
+
+
 def texts():
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    ending = (".md", ".ipynb", ".toml", ".cff", ".py", ".yaml", ".yml")
-    for name in listed:
-        if name.endswith(ending) and (ROOT / name).is_file():
-            yield name, (ROOT / name).read_text(encoding="utf-8")
+    for place in PLACES:
+        folder = ROOT / place
+        for path in sorted(folder.rglob("*") if place else folder.glob("*")):
+            if path.suffix in ENDINGS and path.is_file():
+                name = path.relative_to(ROOT).as_posix()
+                yield name, path.read_text(encoding="utf-8")
 
 
 def ours(text):
@@ -54,3 +57,7 @@ def test_other_addresses_are_seen():
     host = "https://colab.research.google.com"
     badge = f"[x]({host}/github/me/hypersphere/blob/x.ipynb)"
     assert len(ours(badge)) == 1 and not ours("https://github.com/google/jax")
+
+
+def test_texts_are_looked_at():
+    assert {"README.md", "pyproject.toml", "CITATION.cff"} <= dict(texts()).keys()
