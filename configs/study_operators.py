@@ -19,7 +19,8 @@ Command:
     python -m hypersphere.experiments compare results/small/study_operators \
         --by=operator --to=plain
 
-Reached: 7 of the 100 runs so far, records in `results/small/study_operators`; no verdict.
+Reached: 7 of the 100 runs so far, records in `results/small/study_operators`; no
+verdict.
 """
 
 from configs import cifar10_sphere, study_rates
