@@ -349,6 +349,7 @@ NOT_LAYERS = {
     "losses.AdaFaceState",
     "losses.CurricularFaceState",
     "losses.adacos_start",
+    "losses.spherical_logits",
     "losses.sphereface2_bias",
     "losses.subcentre_outliers",
     "optim.Columns",

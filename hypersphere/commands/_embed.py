@@ -14,7 +14,6 @@ import numpy as np
 
 from hypersphere import data
 from hypersphere._files import write_atomically
-from hypersphere.commands._evaluate import own_dataset
 from hypersphere.commands._report import naming, progress, say
 from hypersphere.commands._sets import Examples, asked, labelled, of_files
 from hypersphere.training import Trained, open_trained
@@ -93,23 +92,13 @@ def embed(
     if images:
         examples = of_files(trained, data.image_files([str(i) for i in images]))
     else:
-        dataset = own_dataset(config_file)
         examples, told = labelled(
-            trained, source, part, data_dir=data_dir, dataset=dataset
+            trained, source, part, data_dir=data_dir, config_file=config_file
         )
         if told:
             say(told)
-    facts = {
-        "model": trained.name,
-        "weights": trained.fingerprint,
-        "set": examples.name,
-        "contents": examples.digest,
-        "size": examples.size,
-        "flip": flip,
-        "batch_size": batch_size,
-    }
     length = max(1, _PIECE // batch_size) * batch_size
-    pieces = _Pieces(path, facts)
+    pieces = _Pieces(path, trained, examples, {"flip": flip, "length": length})
     for start in range(0, examples.size, length):
         if not pieces.has(start):
             stop = min(start + length, examples.size)
@@ -196,12 +185,25 @@ def _until(examples: Examples, start: int, stop: int, size: int) -> Iterator[Any
 class _Pieces:
     """What is done, on the disk if there is a file to make, else in memory."""
 
-    def __init__(self, path: Path | None, facts: dict[str, Any]):
+    def __init__(
+        self,
+        path: Path | None,
+        trained: Trained,
+        examples: Examples,
+        options: dict[str, Any],
+    ):
         self._folder = path and path.with_name(f"{path.name}.parts")
         self._memory: dict[int, list[np.ndarray]] = {}
         if self._folder is None:
             return
-        file, text = self._folder / "facts.json", json.dumps(facts)
+        facts = {
+            "model": trained.name,
+            "weights": trained.fingerprint,
+            "set": examples.name,
+            "contents": examples.digest(),
+            "size": examples.size,
+        }
+        file, text = self._folder / "facts.json", json.dumps(facts | options)
         if file.is_file() and file.read_text(encoding="utf-8") != text:
             raise ValueError(
                 f"{self._folder} holds a part of other features, "
@@ -210,13 +212,8 @@ class _Pieces:
         with naming(file):
             write_atomically(file, text.encode())
 
-    def _file(self, start: int) -> Path:
-        if self._folder is None:
-            raise RuntimeError("there is no file")
-        return self._folder / f"{start:012}.npz"
-
     def has(self, start: int) -> bool:
-        return self._folder is not None and self._file(start).is_file()
+        return self._folder is not None and _piece_file(self._folder, start).is_file()
 
     def keep(self, start: int, arrays: list[np.ndarray]) -> None:
         if self._folder is None:
@@ -224,8 +221,9 @@ class _Pieces:
             return
         content = io.BytesIO()
         np.savez(content, *arrays)
-        with naming(self._file(start)):
-            write_atomically(self._file(start), content.getvalue())
+        file = _piece_file(self._folder, start)
+        with naming(file):
+            write_atomically(file, content.getvalue())
 
     def joined(self) -> list[np.ndarray]:
         kept = list(self._memory.values())
@@ -241,6 +239,10 @@ class _Pieces:
     def remove(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder)
+
+
+def _piece_file(folder: Path, start: int) -> Path:
+    return folder / f"{start:012}.npz"
 
 
 def _encoded(found: Embeddings, suffix: str) -> bytes:
@@ -270,6 +272,11 @@ def _encoded(found: Embeddings, suffix: str) -> bytes:
     )
     parquet.write_table(table, content)
     return content.getvalue()
+
+
+def as_embeddings(given: str | os.PathLike[str] | Embeddings) -> Embeddings:
+    """Embeddings, or those of a file."""
+    return given if isinstance(given, Embeddings) else read_embeddings(given)
 
 
 def read_embeddings(file: str | os.PathLike[str]) -> Embeddings:

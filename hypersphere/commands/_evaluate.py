@@ -13,8 +13,6 @@ from hypersphere.commands._report import progress
 from hypersphere.commands._sets import Examples, asked, labelled
 from hypersphere.training import Trained, open_trained
 
-STRENGTHS = range(1, 6)
-
 
 def evaluate(
     folder: str | os.PathLike[str],
@@ -64,8 +62,9 @@ def evaluate(
             f"`corrupt` knows {', '.join(evaluation.CORRUPTIONS)}, got {unknown[0]!r}."
         )
     trained = open_trained(folder, best=best, config_file=config_file)
-    dataset = own_dataset(config_file)
-    examples, told = labelled(trained, source, part, data_dir=data_dir, dataset=dataset)
+    examples, told = labelled(
+        trained, source, part, data_dir=data_dir, config_file=config_file
+    )
     logits, labels = _logits(trained, examples, batch_size)
     predicted = logits.argmax(axis=1)
     count = logits.shape[1]
@@ -86,7 +85,7 @@ def evaluate(
         "corrupted": {
             name: [
                 _corrupted(trained, examples, name, strength, batch_size)
-                for strength in STRENGTHS
+                for strength in range(1, len(evaluation.CORRUPTIONS[name][1]) + 1)
             ]
             for name in corrupt
         },
@@ -94,13 +93,6 @@ def evaluate(
         "told": told,
     }
     return found
-
-
-def own_dataset(config_file: str) -> Any:
-    """What a config file brings as `get_dataset`; None for nothing."""
-    from hypersphere import training
-
-    return training.own_of(config_file).get("dataset") if config_file else None
 
 
 def _logits(

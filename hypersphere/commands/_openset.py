@@ -8,8 +8,7 @@ import numpy as np
 from scipy import special
 
 from hypersphere import data, evaluation
-from hypersphere.commands._embed import Embeddings, read_embeddings
-from hypersphere.commands._evaluate import own_dataset
+from hypersphere.commands._embed import Embeddings, as_embeddings
 from hypersphere.commands._report import progress, say
 from hypersphere.commands._sets import Examples, asked, labelled, of_files
 from hypersphere.training import Trained, open_trained
@@ -59,12 +58,11 @@ def openset(
         0.98
     """
     trained = open_trained(folder, best=best, config_file=config_file)
-    dataset = own_dataset(config_file)
     lines: set[str] = set()
 
     def read(part: str) -> Examples:
         examples, told = labelled(
-            trained, source, part, data_dir=data_dir, dataset=dataset
+            trained, source, part, data_dir=data_dir, config_file=config_file
         )
         lines.update({told} - {""})
         return examples
@@ -122,12 +120,9 @@ def _asked(
 
 def _strangers(trained: Trained, unknown: str, part: str, data_dir: str) -> Examples:
     """A source whose classes are none of the model's, or image files."""
-    name = unknown.partition(":")[0]
-    if name not in ("mnist5k", "tfds", "cifar", "idx", "folder", "tar", "synthetic"):
+    if not data.is_source(unknown):
         return of_files(trained, data.image_files([unknown]))
-    nameless = Trained.__new__(Trained)
-    nameless.__dict__ |= vars(trained) | {"class_names": ()}
-    return labelled(nameless, unknown, part, data_dir=data_dir)[0]
+    return labelled(trained, unknown, part, data_dir=data_dir, by_name=False)[0]
 
 
 def novel(
@@ -158,10 +153,7 @@ def novel(
         >>> commands.novel(few, few, ["dog"])["harmonic"]
         1.0
     """
-    kept, judged = (
-        each if isinstance(each, Embeddings) else read_embeddings(each)
-        for each in (support, test)
-    )
+    kept, judged = as_embeddings(support), as_embeddings(test)
     if kept.embeddings.shape[1] != judged.embeddings.shape[1]:
         raise ValueError(
             f"Means have {kept.embeddings.shape[1]} features, the test images "

@@ -1,14 +1,14 @@
 """`retrieve`: is what is near of the same class?"""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hypersphere import data, evaluation
-from hypersphere.commands._embed import Embeddings, read_embeddings
+from hypersphere.commands._embed import Embeddings, as_embeddings
 
 MOST = 30_000  # images whose whole lists are sorted
 
@@ -53,7 +53,7 @@ def retrieve(
         >>> commands.retrieve(few, ks=[1])["map_at_r"]
         1.0
     """
-    known = _read(embeddings)
+    known = as_embeddings(embeddings)
     if (known.labels < 0).all():
         raise ValueError("These embeddings have no labels: there is nothing to find.")
     kept = known.labels >= 0
@@ -72,31 +72,14 @@ def retrieve(
     told = []
     if unlabelled := int((~kept).sum()):
         told.append(f"{unlabelled} images without a label are left out.")
-    if len(x) <= MOST:
-        whole = evaluation.retrieval(x, labels, ks=ks, class_average=class_average)
-        found |= {
-            "queries": whole.queries,
-            "lone": whole.lone,
-            "recall": {str(k): value for k, value in whole.recall.items()},
-            "r_precision": whole.r_precision,
-            "map_at_r": whole.map_at_r,
-            "map": whole.mean_average_precision,
-            "mrr": whole.mrr,
-        }
-    else:
-        recall = evaluation.recall_of_neighbours(x, labels, ks=ks)
-        lone = int((counts == 1).sum())
-        found |= {
-            "queries": len(x) - lone,
-            "lone": lone,
-            "recall": {str(k): value for k, value in recall.items()},
-        }
+    found |= _listed(x, labels, ks, class_average=class_average)
+    if len(x) > MOST:
         told.append(f"Of more than {MOST:,} images the recalls alone.")
     k = min(10, len(x) - 1)
     near = evaluation.nearest(x, x, k, own=np.arange(len(x))).indices
     found["hubness"] = evaluation.hubness(near, len(x))
     if bank is not None:
-        found |= _without_hubs(x, labels, _read(bank).embeddings, k)
+        found |= _without_hubs(x, labels, as_embeddings(bank).embeddings, k)
     if kmeans:
         clusters = evaluation.clustering(x, labels, seeds=seeds)
         found |= {
@@ -108,8 +91,28 @@ def retrieve(
     return found
 
 
-def _read(given: Any) -> Embeddings:
-    return given if isinstance(given, Embeddings) else read_embeddings(given)
+def _listed(
+    x: np.ndarray, labels: np.ndarray, ks: Sequence[int], *, class_average: bool
+) -> dict[str, Any]:
+    """Measures of whole lists, or of many images the recalls."""
+    if len(x) > MOST:
+        lone = int(np.sum(np.bincount(labels) == 1))
+        recall = evaluation.recall_of_neighbours(x, labels, ks=ks)
+        return {"queries": len(x) - lone, "lone": lone, "recall": _by_text(recall)}
+    whole = evaluation.retrieval(x, labels, ks=ks, class_average=class_average)
+    return {
+        "queries": whole.queries,
+        "lone": whole.lone,
+        "recall": _by_text(whole.recall),
+        "r_precision": whole.r_precision,
+        "map_at_r": whole.map_at_r,
+        "map": whole.mean_average_precision,
+        "mrr": whole.mrr,
+    }
+
+
+def _by_text(recall: Mapping[int, float]) -> dict[str, float]:
+    return {str(k): value for k, value in recall.items()}
 
 
 def _without_hubs(

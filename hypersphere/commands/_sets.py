@@ -40,7 +40,7 @@ class Examples(NamedTuple):
         batches: (the first example, batch size) -> batches from there on; what is
             broken is missing in them.
         broken: Lines on what could not be read, which grow as batches are taken.
-        digest: What tells them from others.
+        digest: () -> what tells them from others, of their contents.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Examples(NamedTuple):
     class_names: tuple[str, ...]
     batches: Callable[[int, int], Iterator[Batch]]
     broken: list[str]
-    digest: str = ""
+    digest: Callable[[], str]
 
 
 def labelled(
@@ -57,16 +57,19 @@ def labelled(
     part: str = "test",
     *,
     data_dir: str = "",
-    dataset: Any = None,
+    config_file: str = "",
+    by_name: bool = True,
 ) -> tuple[Examples, str]:
-    """A part of the run's own set, or of another one with the same classes.
+    """A part of the run's own set, or of another one.
 
     Args:
         trained: The model, whose config says how images are read.
         source: As `config.data.source`; empty for the run's own.
         part: `train`, `test` or `validation`.
         data_dir: As `config.data.data_dir`; empty for the run's own.
-        dataset: What the config file brings as `get_dataset`.
+        config_file: The config file of a run, which may bring a `get_dataset`.
+        by_name: Whether labels are to mean the model's classes, all of which must be
+            among them; else they are as the source has them.
 
     Returns:
         The examples, and a line on what was not done by the names of classes.
@@ -76,9 +79,12 @@ def labelled(
     """
     config = copy.deepcopy(trained.config)
     config.data.data_dir = data_dir or config.data.data_dir
-    told = ""
+    own = training.own_of(config_file) if config_file else {}
+    dataset, told = own.get("dataset"), ""
     if source:
-        found, told = data.with_classes(read_set(config, source), trained.class_names)
+        found = read_set(config, source)
+        if by_name:
+            found, told = data.with_classes(found, trained.class_names)
     elif dataset is not None:
         found = dataset(config) if callable(dataset) else dataset
         found = held_back(found, config)
@@ -92,8 +98,7 @@ def labelled(
     name = f"{found.name}, {part}"
     classes = tuple(trained.class_names)
     if isinstance(found, data.RecordSet):
-        streamed = _streamed(name, found, chosen, classes, config)
-        return streamed._replace(digest=data.contents(found)[part]), told
+        return _streamed(name, found, part, classes, config), told
     names = _names_of(source or config.data.source, part, len(chosen.images), config)
 
     def batches(start: int, size: int) -> Iterator[Batch]:
@@ -101,7 +106,7 @@ def labelled(
             rows = slice(first, first + size)
             yield Batch(chosen.images[rows], chosen.labels[rows], names(rows))
 
-    digest = data.contents(found)[part]
+    digest = lambda: data.contents(found)[part]  # noqa: E731
     return Examples(name, len(chosen.images), classes, batches, [], digest), told
 
 
@@ -131,12 +136,12 @@ def _short(name: str, source: str) -> str:
 def _streamed(
     name: str,
     found: data.RecordSet,
-    records: Any,
+    part: str,
     classes: tuple[str, ...],
     config: training.TrainConfig,
 ) -> Examples:
     broken: list[str] = []
-    root = found.name
+    records, root = getattr(found, part), found.name
 
     def batches(start: int, size: int) -> Iterator[Batch]:
         if start >= len(records):
@@ -145,6 +150,8 @@ def _streamed(
             _Rest(records, start),
             batch_size=size,
             image_size=config.data.image_size,
+            crop_fraction=config.data.crop_fraction,
+            threads=config.data.threads,
             orient=config.data.orient,
             max_pixels=config.data.max_pixels,
             decode=found.decode,
@@ -159,7 +166,8 @@ def _streamed(
                 names = [_short(data.name_of(records, int(i)), root) for i in places]
                 yield Batch(batch.images[kept], batch.labels[kept], names)
 
-    return Examples(name, len(records), classes, batches, broken)
+    digest = lambda: data.contents(found)[part]  # noqa: E731
+    return Examples(name, len(records), classes, batches, broken, digest)
 
 
 def _names_of(
@@ -220,7 +228,7 @@ def of_files(trained: Trained, files: Sequence[tuple[str, Path]]) -> Examples:
                 yield Batch(np.stack(images), np.array(labels, np.int32), list(names))
 
     name = f"{len(files)} image files"
-    return Examples(name, len(files), classes, batches, broken, _digest(files))
+    return Examples(name, len(files), classes, batches, broken, lambda: _digest(files))
 
 
 def _digest(files: Sequence[tuple[str, Any]]) -> str:
@@ -240,7 +248,7 @@ def _read(file: Path, trained: Trained) -> np.ndarray:
     return data.read_image(
         file,
         trained.images.image_shape,
-        streamed=config.stream,
+        crop_fraction=config.crop_fraction if config.stream else None,
         orient=config.orient,
         max_pixels=config.max_pixels,
     )

@@ -11,9 +11,9 @@ import numpy as np
 from hypersphere import evaluation
 from hypersphere.commands._embed import (
     Embeddings,
+    as_embeddings,
     embed,
     read_arrays,
-    read_embeddings,
 )
 from hypersphere.commands._pair_lists import Pairs, read_bin, read_pairs, read_rows
 from hypersphere.commands._sets import asked, of_files
@@ -124,22 +124,26 @@ def verify(
             str(p): evaluation.min_dcf(curve, p_target=p) for p in (0.01, 0.05)
         },
     }
+    return found | _by_folds(scored, folds, thresholds), scored
+
+
+def _by_folds(scored: Scored, folds: int | None, thresholds: str) -> dict[str, Any]:
+    """The accuracy over folds, or why there is none."""
     parts = (scored.folds or 10) if folds is None else folds
-    if parts and folds is None and len(scored.same) % parts:
-        found["told"] = (
-            f"No accuracy: {parts} folds do not divide {len(scored.same):,} pairs."
-        )
-    elif parts:
-        judged = evaluation.fold_accuracy(
-            scored.scores, scored.same, folds=parts, thresholds=thresholds
-        )
-        found |= {
-            "folds": parts,
-            "accuracy": judged.mean,
-            "deviation": judged.deviation,
-            "threshold": float(judged.thresholds.mean()),
-        }
-    return found, scored
+    if not parts:
+        return {}
+    if folds is None and len(scored.same) % parts:
+        pairs = len(scored.same)
+        return {"told": f"No accuracy: {parts} folds do not divide {pairs:,} pairs."}
+    judged = evaluation.fold_accuracy(
+        scored.scores, scored.same, folds=parts, thresholds=thresholds
+    )
+    return {
+        "folds": parts,
+        "accuracy": judged.mean,
+        "deviation": judged.deviation,
+        "threshold": float(judged.thresholds.mean()),
+    }
 
 
 def _of_arrays(path: Path) -> Scored:
@@ -189,8 +193,7 @@ def known_embeddings(
 ) -> Embeddings:
     """Those of a file, or of images by a model."""
     if embeddings is not None:
-        is_file = not isinstance(embeddings, Embeddings)
-        return read_embeddings(embeddings) if is_file else embeddings
+        return as_embeddings(embeddings)
     if not given["folder"] or not images:
         raise ValueError(
             "A list of pairs needs embeddings, or a model with the images that it "
@@ -262,7 +265,7 @@ def _scored(
     scores = evaluation.pair_cosines(rows[a], rows[b])
     if cohort is None:
         return Scored(scores, same, folds)
-    strangers = cohort if isinstance(cohort, Embeddings) else read_embeddings(cohort)
+    strangers = as_embeddings(cohort)
     if strangers.embeddings.shape[1] != rows.shape[1]:
         raise ValueError(
             f"The cohort has {strangers.embeddings.shape[1]} features, the pairs have "

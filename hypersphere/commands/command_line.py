@@ -5,7 +5,7 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ from hypersphere.commands import (
     _embed,
     _evaluate,
     _openset,
+    _options,
     _predict,
     _retrieve,
     _verify,
@@ -59,86 +60,23 @@ def _parser() -> argparse.ArgumentParser:
         "of an export.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, add, run, text in (
-        (
-            "evaluate",
-            _evaluate_options,
-            _run_evaluate,
-            "accuracy, confusion, calibration",
-        ),
-        ("predict", _predict_options, _run_predict, "classes of image files"),
-        ("embed", _embed_options, _run_embed, "features to a file"),
-        ("verify", _verify_options, _run_verify, "pairs: ROC, EER, folds, templates"),
-        ("retrieve", _retrieve_options, _run_retrieve, "neighbours: recall, MAP, hubs"),
-        ("openset", _openset_options, _run_openset, "unknown images, novel classes"),
+    for name, run, text in (
+        ("evaluate", _run_evaluate, "accuracy, confusion, calibration, damage"),
+        ("predict", _run_predict, "classes of image files"),
+        ("embed", _run_embed, "features to a file"),
+        ("verify", _run_verify, "pairs: ROC, EER, folds, templates"),
+        ("retrieve", _run_retrieve, "neighbours: recall, MAP, hubs"),
+        ("openset", _run_openset, "unknown images, novel classes"),
     ):
         made = commands.add_parser(name, help=text, description=text)
         made.set_defaults(run=run)
-        add(made.add_argument)
+        getattr(_options, name)(made.add_argument)
     return parser
-
-
-Add = Callable[..., Any]
-
-
-def _model_options(add: Add, *, is_needed: bool = True) -> None:
-    text = "folder of a run, or of an export"
-    if is_needed:
-        add("folder", metavar="FOLDER", help=text)
-    else:
-        add("--model", dest="folder", default="", metavar="FOLDER", help=text)
-    add("--best", action="store_true", help="the checkpoint of the best test accuracy")
-    add("--config", default="", metavar="FILE", help="of a run with parts of its own")
-
-
-def _set_options(add: Add) -> None:
-    add("--source", default="", help="as config.data.source (default: the run's own)")
-    add("--part", default="test", help="train, test (default) or validation")
-    add("--data_dir", default="", metavar="DIR", help="as config.data.data_dir")
-    add("--batch_size", type=int, default=256, metavar="N", help="default %(default)s")
-
-
-def _out_options(add: Add, picture: str) -> None:
-    add("--json", default="", metavar="FILE", help="write all numbers there")
-    if picture:
-        add("--plot", default="", metavar="PNG", help=picture)
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-def _numbers(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    def read(text: str) -> list[Any]:
-        return [kind(each) for each in _names(text)]
-
-    read.__name__ = f"list of {kind.__name__}"
-    return read
-
-
-def _evaluate_options(add: Add) -> None:
-    _model_options(add)
-    _set_options(add)
-    add(
-        "--corrupt",
-        type=_names,
-        default=[],
-        metavar="NAMES",
-        help="of contrast,brightness,scale,noise,blur, each at five strengths",
-    )
-    _out_options(add, "the confusion matrix")
 
 
 def _run_evaluate(chosen: argparse.Namespace) -> None:
     found = _evaluate.evaluate(
-        chosen.folder,
-        source=chosen.source,
-        part=chosen.part,
-        data_dir=chosen.data_dir,
-        corrupt=chosen.corrupt,
-        batch_size=chosen.batch_size,
-        best=chosen.best,
-        config_file=chosen.config,
+        chosen.folder, corrupt=chosen.corrupt, **_options.of_set(chosen)
     )
     if found["told"]:
         say(found["told"])
@@ -177,19 +115,6 @@ def _drawn(figure: Any, file: str) -> None:
     sys.stdout.write(f"{viz.save(figure, Path(file).expanduser())}\n")
 
 
-def _predict_options(add: Add) -> None:
-    _model_options(add)
-    add("images", nargs="+", metavar="IMAGE|FOLDER|-", help="- reads names from stdin")
-    add("--top", type=int, default=3, metavar="N", help="classes (default %(default)s)")
-    add(
-        "--temperature",
-        type=float,
-        default=1.0,
-        help="what scores are divided by (default 1); `evaluate` tells a good one",
-    )
-    add("--format", choices=("table", "jsonl", "csv"), default="table")
-
-
 def _run_predict(chosen: argparse.Namespace) -> int:
     images = [name for name in chosen.images if name != "-"]
     if "-" in chosen.images:
@@ -201,8 +126,7 @@ def _run_predict(chosen: argparse.Namespace) -> int:
         images,
         top=chosen.top,
         temperature=chosen.temperature,
-        best=chosen.best,
-        config_file=chosen.config,
+        **_options.of_model(chosen),
     )
     table = csv.writer(sys.stdout, lineterminator="\n")
     if chosen.format == "csv":
@@ -221,61 +145,16 @@ def _run_predict(chosen: argparse.Namespace) -> int:
     return 1 if predictions.broken else 0
 
 
-def _embed_options(add: Add) -> None:
-    _model_options(add)
-    add("out", metavar="OUT", help=".npz, or .parquet with pyarrow")
-    add(
-        "--images",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="image files and folders in place of a set; their classes are the folders",
-    )
-    _set_options(add)
-    add("--flip", action="store_true", help="add the features of the mirrored image")
-
-
 def _run_embed(chosen: argparse.Namespace) -> None:
     found = _embed.embed(
         chosen.folder,
         chosen.out,
         images=chosen.images,
-        source=chosen.source,
-        part=chosen.part,
-        data_dir=chosen.data_dir,
         flip=chosen.flip,
-        batch_size=chosen.batch_size,
-        best=chosen.best,
-        config_file=chosen.config,
+        **_options.of_set(chosen),
     )
     count, width = found.embeddings.shape
     sys.stdout.write(f"{chosen.out}: {count:,} embeddings of {width} features\n")
-
-
-def _verify_options(add: Add) -> None:
-    add("pairs", metavar="PAIRS", help="pairs.txt, trials, .csv, .npz or .bin")
-    add("--embeddings", default=None, metavar="NPZ", help="of `embed`")
-    _model_options(add, is_needed=False)
-    add("--images", nargs="+", default=[], metavar="PATH", help="that the model embeds")
-    add("--flip", action="store_true", help="add the features of the mirrored image")
-    add("--templates", default="", metavar="CSV", help="NAME,TEMPLATE,MEDIUM[,WEIGHT]")
-    add(
-        "--identify",
-        default="",
-        metavar="CSV",
-        help="TEMPLATE,SUBJECT,gallery|probe: who is it? PAIRS is - then",
-    )
-    add("--cohort", default=None, metavar="NPZ", help="strangers, for AS-Norm")
-    add("--top", type=int, default=300, help="nearest strangers (default %(default)s)")
-    add("--folds", type=int, default=None, help="default 10; 0 for none")
-    add("--thresholds", default="exact", help="exact (default) or insightface")
-    add(
-        "--convention",
-        default="conservative",
-        help="of TAR at FAR: conservative (default), nearest or linear",
-    )
-    add("--fars", type=_numbers(float), default=list(_verify.FARS), metavar="NUMBERS")
-    _out_options(add, "ROC; beside it PNG-angles.png")
 
 
 def _run_verify(chosen: argparse.Namespace) -> None:
@@ -294,8 +173,7 @@ def _run_verify(chosen: argparse.Namespace) -> None:
         thresholds=chosen.thresholds,
         convention=chosen.convention,
         fars=chosen.fars,
-        best=chosen.best,
-        config_file=chosen.config,
+        **_options.of_model(chosen),
     )
     different = found["pairs"] - found["same"]
     rows = {key: found[key] for key in ("pairs", "same", "auc", "eer")}
@@ -336,8 +214,7 @@ def _run_identify(chosen: argparse.Namespace) -> None:
     given = dict(
         folder=chosen.folder,
         flip=chosen.flip,
-        best=chosen.best,
-        config_file=chosen.config,
+        **_options.of_model(chosen),
     )
     known = _verify.known_embeddings(chosen.embeddings, chosen.images, given)
     found = _verify.identify(known, chosen.templates, chosen.identify)
@@ -346,18 +223,6 @@ def _run_identify(chosen: argparse.Namespace) -> None:
         rows[f"TPIR at FPIR {rate}"] = share
     show("identification", rows)
     _written(chosen, found)
-
-
-def _retrieve_options(add: Add) -> None:
-    add("embeddings", metavar="NPZ", help="of `embed`, with labels")
-    add("--ks", type=_numbers(int), default=[1, 2, 4, 8], metavar="NUMBERS")
-    add("--bank", default=None, metavar="NPZ", help="others, to take hubs away")
-    add("--kmeans", action="store_true", help="clusters over ten seeds")
-    add("--seeds", type=int, default=10, help="of them (default %(default)s)")
-    add("--class_average", action="store_true", help="the mean of each class first")
-    add("--images", default="", metavar="DIR", help="where names are, for --gallery")
-    add("--gallery", default="", metavar="PNG", help="eight queries and their nearest")
-    _out_options(add, "angles within and between classes")
 
 
 def _run_retrieve(chosen: argparse.Namespace) -> None:
@@ -396,27 +261,10 @@ def _run_retrieve(chosen: argparse.Namespace) -> None:
         _drawn(_retrieve.gallery(known, chosen.images), chosen.gallery)
 
 
-def _openset_options(add: Add) -> None:
-    _model_options(add, is_needed=False)
-    add("unknown", nargs="?", default="", metavar="SOURCE|FOLDER", help="of no class")
-    _set_options(add)
-    add("--k", type=int, default=50, help="which neighbour (default %(default)s)")
-    add(
-        "--novel",
-        type=_names,
-        default=[],
-        metavar="NAMES",
-        help="classes not trained on",
-    )
-    add(
-        "--support", default="", metavar="NPZ", help="of `embed`: makes the class means"
-    )
-    add("--embeddings", default="", metavar="NPZ", help="of `embed`: is judged by them")
-    _out_options(add, "")
-
-
 def _run_openset(chosen: argparse.Namespace) -> None:
     if chosen.novel:
+        if chosen.folder or chosen.unknown or chosen.source:
+            raise ValueError("--novel goes without --model, --source and SOURCE.")
         if not (chosen.support and chosen.embeddings):
             raise ValueError("--novel needs --support and --embeddings.")
         found = _openset.novel(chosen.support, chosen.embeddings, chosen.novel)
@@ -426,15 +274,7 @@ def _run_openset(chosen: argparse.Namespace) -> None:
     if not (chosen.folder and chosen.unknown):
         raise ValueError("It needs --model and what is unknown, or --novel.")
     found = _openset.openset(
-        chosen.folder,
-        chosen.unknown,
-        source=chosen.source,
-        part=chosen.part,
-        data_dir=chosen.data_dir,
-        batch_size=chosen.batch_size,
-        k=chosen.k,
-        best=chosen.best,
-        config_file=chosen.config,
+        chosen.folder, chosen.unknown, k=chosen.k, **_options.of_set(chosen)
     )
     if found["told"]:
         say(found["told"])

@@ -37,6 +37,7 @@ from hypersphere.data._single import (
     read_image as read_image,
 )
 from hypersphere.data._sources import (
+    is_source as is_source,
     is_streamed as is_streamed,
     streamed_forms as streamed_forms,
 )

@@ -81,7 +81,7 @@ def read_image(
     file: Path | BytesIO,
     image_shape: tuple[int, ...],
     *,
-    streamed: bool = False,
+    crop_fraction: float | None = None,
     orient: bool = True,
     max_pixels: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, "_height _width _channels"]:
@@ -90,9 +90,9 @@ def read_image(
     Args:
         file: Where it is, or its content.
         image_shape: Height, width and channels, 1 or 3.
-        streamed: Whether as `eval_stream` makes it, of square images: the shorter side
-            is resized to a little more, and the center is cut out. Else as `load` does,
-            the largest centered part of these proportions is resized.
+        crop_fraction: Share of the shorter side that is kept of a square image, as
+            `eval_stream` does; None for the largest centered part of these proportions,
+            as `load` does.
         orient: Whether the image is turned the way that its EXIF data tell.
         max_pixels: Pixels that it may have at most.
 
@@ -113,10 +113,14 @@ def read_image(
         np.uint8(9)
     """
     height, width, channels = image_shape
-    if streamed:
+    if crop_fraction is not None:
         content = file.getvalue() if isinstance(file, BytesIO) else file.read_bytes()
         return central_crop(
-            content, image_size=height, orient=orient, max_pixels=max_pixels
+            content,
+            image_size=height,
+            crop_fraction=crop_fraction,
+            orient=orient,
+            max_pixels=max_pixels,
         )
     pixels = decode_one(
         file,

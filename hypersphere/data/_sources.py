@@ -164,6 +164,23 @@ def find(
     return row, rest
 
 
+def is_source(text: str) -> bool:
+    """Whether a text begins as a source does, and is not just a path.
+
+    Args:
+        text: As `load` takes it, or the path of a folder.
+
+    Returns:
+        Whether the word before the colon is in the table of sources.
+
+    Example:
+        >>> from hypersphere import data
+        >>> data.is_source("folder:photos"), data.is_source("photos")
+        (True, False)
+    """
+    return text.partition(":")[0] in SOURCES
+
+
 def is_streamed(source: str) -> bool:
     """Whether a source can be read image by image.
 

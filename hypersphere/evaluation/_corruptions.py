@@ -6,8 +6,6 @@ from types import MappingProxyType
 import numpy as np
 from scipy import ndimage
 
-STRENGTHS = 5
-
 _CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)
 _BRIGHTNESS = (0.1, 0.2, 0.3, 0.4, 0.5)
 _SCALE = (0.9, 0.75, 0.6, 0.45, 0.3)
@@ -59,16 +57,17 @@ def corrupted(
     """  # noqa: E501  a table's row
     if name not in CORRUPTIONS:
         raise ValueError(f"`corrupted` knows {', '.join(CORRUPTIONS)}, got {name!r}.")
-    if strength not in range(1, STRENGTHS + 1):
+    make, amounts = CORRUPTIONS[name]
+    if strength not in range(1, len(amounts) + 1):
         raise ValueError(
-            f"`corrupted` needs a `strength` from 1 to {STRENGTHS}, got {strength!r}."
+            f"`corrupted` needs a `strength` from 1 to {len(amounts)}, got "
+            f"{strength!r}."
         )
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(
             "`corrupted` needs uint8 `images` of shape (n, height, width, channels), "
             f"got {images.dtype} of shape {images.shape}."
         )
-    make, amounts = CORRUPTIONS[name]
     found = np.empty_like(images)
     for start in range(0, len(images), 256):  # floats of all would not fit
         part = images[start : start + 256].astype(np.float32) / 255

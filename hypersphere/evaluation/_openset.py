@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from hypersphere._checks import check_among
-from hypersphere.evaluation._pairs import directions
+from hypersphere.evaluation._pairs import directions, group_sums
 from hypersphere.evaluation._search import nearest
 from hypersphere.evaluation._verification import area_under, checked, roc
 
@@ -222,8 +222,7 @@ def class_means(
             f"{labels.shape}."
         )
     classes, place = np.unique(labels, return_inverse=True)
-    total = np.zeros((len(classes), x.shape[1]), x.dtype)
-    np.add.at(total, place, x)
+    total = group_sums(x, place, len(classes))
     return directions("class_means", total), classes
 
 
@@ -278,9 +277,7 @@ def mahalanobis_score(
     t = directions("mahalanobis_score", train, "train").astype(np.float64)
     _, place = np.unique(np.asarray(labels), return_inverse=True)
     count = np.bincount(place)
-    means = np.zeros((len(count), t.shape[1]))
-    np.add.at(means, place, t)
-    means /= count[:, None]
+    means = group_sums(t, place, len(count)) / count[:, None]
     spread = t - means[place]
     values, vectors = np.linalg.eigh(spread.T @ spread / len(t))
     kept = values > 1e-10 * values.max()

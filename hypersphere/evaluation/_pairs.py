@@ -235,13 +235,14 @@ def pool_templates(
     pairs, member = np.unique(
         np.stack([owner, medium], axis=1), axis=0, return_inverse=True
     )
-    of_medium = _sums(x * w[:, None], member.ravel(), len(pairs))
+    of_medium = group_sums(x * w[:, None], member.ravel(), len(pairs))
     of_medium /= np.bincount(member.ravel())[:, None]
-    pooled = _sums(of_medium, pairs[:, 0], len(names))
+    pooled = group_sums(of_medium, pairs[:, 0], len(names))
     return Templates(directions("pool_templates", pooled), names)
 
 
-def _sums(x: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+def group_sums(x: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """The sum of the rows of each group, of shape (count, columns)."""
     total = np.zeros((count, x.shape[1]), np.result_type(x, np.float32))
     np.add.at(total, groups, x)
     return total

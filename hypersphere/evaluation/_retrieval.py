@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from hypersphere.evaluation._pairs import directions
+from hypersphere.evaluation._pairs import directions, group_sums
 from hypersphere.evaluation._search import nearest
 
 _AT_ONCE = 1 << 24  # scores
@@ -104,9 +104,7 @@ def retrieval(
     if class_average:
         groups = np.unique(labels[asked], return_inverse=True)[1]
         size = np.bincount(groups)[:, None]
-        total = np.zeros((len(size), rows.shape[1]))
-        np.add.at(total, groups, rows)
-        rows = total / size
+        rows = group_sums(rows, groups, len(size)) / size
     means = rows.mean(axis=0).tolist()
     return Retrieval(
         dict(zip(ks, means[4:], strict=True)),

@@ -47,6 +47,7 @@ from hypersphere.losses._proxies import (
 )
 from hypersphere.losses._softmax import softmax as softmax, w_softmax as w_softmax
 from hypersphere.losses._spherical import (
+    spherical_logits as spherical_logits,
     spherical_softmax as spherical_softmax,
     taylor_softmax as taylor_softmax,
     z_loss as z_loss,

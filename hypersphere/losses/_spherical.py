@@ -85,6 +85,39 @@ def taylor_softmax(
     return _of_squares(widened(logits) + 1, labels, 1.0)
 
 
+def spherical_logits(
+    logits: Float[Array, "batch classes"], *, eps: float = 1e-3
+) -> Float[Array, "batch classes"]:
+    """Scores of which the softmax is the spherical one: `log(o**2 + eps)`.
+
+    Those of the Taylor softmax are these of `o + 1` with an eps of one.
+
+    Args:
+        logits: Class scores o, dimensionless.
+        eps: What is added to each square, positive.
+
+    Returns:
+        In at least float32, finite for every finite score.
+
+    Raises:
+        ValueError: If `eps` is not positive.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from hypersphere import losses
+        >>> scores = losses.spherical_logits(jnp.array([[2.0, -1.0]]), eps=1e-6)
+        >>> print(jax.nn.softmax(scores).round(2))
+        [[0.8 0.2]]
+
+    References:
+        de Brebisson and Vincent, An Exploration of Softmax Alternatives Belonging to
+        the Spherical Loss Family, ICLR 2016. https://arxiv.org/abs/1511.05042
+    """
+    check_positive("spherical_logits", eps=eps)
+    return 2 * jnp.log(jnp.hypot(widened(logits), math.sqrt(eps)))
+
+
 def z_loss(
     logits: Float[Array, "batch classes"],
     labels: Int[Array, " batch"],

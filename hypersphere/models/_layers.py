@@ -18,6 +18,7 @@ from hypersphere._dtypes import widened
 
 Activation = Callable[..., Any]
 KERNEL_INIT = variance_scaling(2.0, "fan_in", "normal")
+"""How filters and heads begin, unless they are told otherwise."""
 
 
 class Network(nnx.Module):

@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import optax
 
 from hypersphere import losses, ops
@@ -227,7 +226,7 @@ class SphericalSoftmax(_OnScores):
 
     def logits(self, outputs: Any) -> Any:
         """Of which the softmax is the spherical one."""
-        return jnp.log(jnp.square(outputs) + self.eps)
+        return losses.spherical_logits(outputs, eps=self.eps)
 
     def _loss(self, scores: Any, labels: Any) -> Any:
         return losses.spherical_softmax(scores, labels, eps=self.eps)
@@ -243,7 +242,7 @@ class TaylorSoftmax(_OnScores):
 
     def logits(self, outputs: Any) -> Any:
         """Of which the softmax is Taylor's."""
-        return jnp.log(1 + outputs + jnp.square(outputs) / 2)
+        return losses.spherical_logits(outputs + 1, eps=1.0)
 
     def _loss(self, scores: Any, labels: Any) -> Any:
         return losses.taylor_softmax(scores, labels)

@@ -39,7 +39,7 @@ MAGNITUDES: dict[str, Callable[[], Any]] = {
 
 
 KERNEL_INITS: dict[str, Callable[..., Any]] = {
-    "he": jax.nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
+    "he": models.KERNEL_INIT,
     "orthogonal": jax.nn.initializers.orthogonal(math.sqrt(2)),
 }
 """How filters begin; orthogonal ones are orthogonal to one another while they fit."""

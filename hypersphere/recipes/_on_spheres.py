@@ -13,6 +13,7 @@ from hypersphere.recipes._optimizer import (
     ByRate,
     Groups,
     Optimizer,
+    Stepping,
     Transformations,
     refuse_decay,
 )
@@ -183,7 +184,7 @@ class ManifoldMuon(OnSpheres, Adam):
 
 
 @dataclasses.dataclass(kw_only=True)
-class _Projected(Optimizer):
+class _Projected(Stepping):
     """What leaves out of steps what only makes filters longer.
 
     Args:
@@ -202,12 +203,6 @@ class _Projected(Optimizer):
         self, rate: optax.Schedule, weight_decay: float
     ) -> optax.GradientTransformation:
         """Steps at a rate, with a decay of their own."""
-
-    def direction(
-        self, kernels: Collection[str], decay: Transformations
-    ) -> Transformations:
-        """None: a step has its own decay."""
-        raise NotImplementedError
 
     def stepping(
         self, groups: Groups, decay: Transformations, by_rate: ByRate

@@ -39,8 +39,8 @@ ByRate = Callable[
 
 
 @dataclasses.dataclass(kw_only=True)
-class Optimizer(OptimConfig):
-    """What all optimizers share.
+class Stepping(OptimConfig):
+    """What all optimizers share; `Optimizer` is what most of them are.
 
     A step is made in this order. The gradient is clipped to `clip_norm`. The algorithm
     makes a direction of it. Where something decays, `weight_decay` times the parameter
@@ -94,28 +94,16 @@ class Optimizer(OptimConfig):
         return self.frozen if self.freeze_averages else ()
 
     @abc.abstractmethod
-    def direction(
-        self, kernels: Collection[str], decay: Transformations
-    ) -> Transformations:
-        """The algorithm, with the decay where it belongs.
-
-        Args:
-            kernels: The paths of all kernels.
-            decay: What adds the decay; empty for none.
-        """
-
     def stepping(
         self, groups: "Groups", decay: Transformations, by_rate: ByRate
     ) -> Transformations:
-        """What makes steps of gradients: by default the direction, and then the rate.
+        """What makes steps of gradients.
 
         Args:
             groups: Which parameters are what.
-            decay: As for `direction`.
+            decay: What adds the decay; empty for none.
             by_rate: (rate -> a transformation) -> that with the rate of each parameter.
         """
-        rate = by_rate(optax.scale_by_learning_rate)
-        return [*self.direction(groups.kernels, decay), rate]
 
     def make(self, steps: int, model: nnx.Module) -> optax.GradientTransformation:
         """The optimizer, without the penalties, which are part of the loss.
@@ -228,6 +216,29 @@ class Optimizer(OptimConfig):
                 )
 
 
+@dataclasses.dataclass(kw_only=True)
+class Optimizer(Stepping):
+    """An optimizer that makes a direction, which the decay and the rate follow."""
+
+    @abc.abstractmethod
+    def direction(
+        self, kernels: Collection[str], decay: Transformations
+    ) -> Transformations:
+        """The algorithm, with the decay where it belongs.
+
+        Args:
+            kernels: The paths of all kernels.
+            decay: What adds the decay; empty for none.
+        """
+
+    def stepping(
+        self, groups: "Groups", decay: Transformations, by_rate: ByRate
+    ) -> Transformations:
+        """The direction, and then the rate."""
+        rate = by_rate(optax.scale_by_learning_rate)
+        return [*self.direction(groups.kernels, decay), rate]
+
+
 class Groups(NamedTuple):
     """The paths of parameters that are trained, by what they are.
 
@@ -243,7 +254,7 @@ class Groups(NamedTuple):
 
 
 def _decayed(
-    config: Optimizer, paths: Collection[str], default: set[str], frozen: set[str]
+    config: Stepping, paths: Collection[str], default: set[str], frozen: set[str]
 ) -> set[str]:
     if config.weight_decay:
         chosen = fitting("decay", config.decay, paths) if config.decay else default
@@ -263,7 +274,7 @@ def _decayed(
 
 
 def _by_rate(
-    config: Optimizer,
+    config: Stepping,
     steps: int,
     trained: Sequence[str],
     make: Callable[[optax.Schedule], optax.GradientTransformation],
@@ -289,7 +300,7 @@ def _by_rate(
     )
 
 
-def _parse_rate(text: str, config: Optimizer, steps: int) -> tuple[str, Optimizer]:
+def _parse_rate(text: str, config: Stepping, steps: int) -> tuple[str, Stepping]:
     """The pattern, and the config as it is for what it fits."""
     parts = re.fullmatch(r"\s*(\S+)\s*:\s*([\d.e+-]+)(?:\s+(\w+))?\s*", text)
     try:
@@ -313,7 +324,7 @@ def _parse_rate(text: str, config: Optimizer, steps: int) -> tuple[str, Optimize
 
 
 def _unit_norm(
-    config: Optimizer, spherical: Collection[str]
+    config: Stepping, spherical: Collection[str]
 ) -> list[optax.GradientTransformation]:
     every = config.unit_norm_every
     if not every:
@@ -327,7 +338,7 @@ def _unit_norm(
 
 
 def _kept_norm(
-    config: Optimizer, kernels: Collection[str], decayed: Collection[str]
+    config: Stepping, kernels: Collection[str], decayed: Collection[str]
 ) -> list[optax.GradientTransformation]:
     every = config.keep_norm_every
     if not every:

@@ -60,7 +60,6 @@ class Trained:
         config: The same.
         images: The same.
         class_names: Of each class; its number where the names are not known.
-        fingerprint: Of the weights, hexadecimal.
     """
 
     def __init__(self, name: str, model: Any, config: TrainConfig, images: Images):
@@ -69,11 +68,15 @@ class Trained:
         self.class_names = images.class_names or numbers
         model.set_attributes(nn.AngularHead, chunk=0, raise_if_not_found=False)
         graph, self._state = nnx.split(model)
-        leaves = jax.tree_util.tree_leaves(
-            nnx.to_pure_dict(nnx.state(model, nnx.Param))
-        )
-        self.fingerprint = f"{_checksum(leaves):08x}"
         self._call = jax.jit(functools.partial(self._answers, graph))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the weights, hexadecimal."""
+        found = 0
+        for leaf in jax.tree.leaves(nnx.filter_state(self._state, nnx.Param)):
+            found = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), found)
+        return f"{found:08x}"
 
     def answers(self, images: np.ndarray) -> Answers:
         """Of one batch; of batches of one shape one program is compiled.
@@ -111,13 +114,6 @@ class Trained:
         if not shape[1] or getattr(scores, "shape", ()) != shape:
             return None, features
         return self.config.loss.logits(outputs), features
-
-
-def _checksum(leaves: Iterable[Any]) -> int:
-    found = 0
-    for leaf in leaves:
-        found = zlib.crc32(np.ascontiguousarray(leaf).view(np.uint8), found)
-    return found
 
 
 def open_trained(

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from hypersphere.viz._geometry import unit
 from hypersphere.viz._style import (
     INK,
     PALETTE,
@@ -206,14 +207,10 @@ def pair_angles(
 
 
 def _angles(features: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    def unit(rows: np.ndarray) -> np.ndarray:
-        x = features[rows].astype(np.float64)
-        norm = np.linalg.norm(x, axis=1, keepdims=True)
-        return x / np.where(norm > 0, norm, 1)
-
+    parts = [slice(i, i + 4096) for i in range(0, len(a), 4096)]
     found = [
-        np.sum(unit(a[i : i + 4096]) * unit(b[i : i + 4096]), axis=1)
-        for i in range(0, len(a), 4096)
+        np.sum(unit(features[a[part]]) * unit(features[b[part]]), axis=1)
+        for part in parts
     ]
     return np.degrees(np.arccos(np.clip(np.concatenate(found), -1, 1)))
 
@@ -301,16 +298,15 @@ def globe(
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"globe needs points of shape (n, 3), got {points.shape}.")
-    norm = np.linalg.norm(points, axis=1, keepdims=True)
-    if not (norm > 0).all():
+    if not points.any(axis=1).all():
         raise ValueError("globe needs points that have a direction, and some are zero.")
-    unit = points / norm
+    points = unit(points)
     kinds = np.zeros(len(points), int) if labels is None else np.asarray(labels)
     figure = new_figure(6.4, 3.5, title=title)
     for axes, side, name in zip(
         figure.subplots(1, 2), (1, -1), ("front", "back"), strict=True
     ):
-        _hemisphere(axes, unit, kinds, side, lines)
+        _hemisphere(axes, points, kinds, side, lines)
         axes.set_title(name, color=QUIET, fontsize=8)
     if len(class_names):
         handles = [
@@ -329,7 +325,7 @@ def _color(kind: int) -> str:
 
 def _hemisphere(
     axes: Axes,
-    unit: np.ndarray,
+    points: np.ndarray,
     kinds: np.ndarray,
     side: int,
     lines: np.ndarray | None,
@@ -360,7 +356,7 @@ def _hemisphere(
             ]
         )
         _line(axes, turn @ meridian)
-    seen = unit @ turn.T
+    seen = points @ turn.T
     for a, b in () if lines is None else lines:
         between = np.linspace(0, 1, 40)[:, None]
         arc = (1 - between) * seen[a] + between * seen[b]
@@ -370,7 +366,7 @@ def _hemisphere(
         shown = seen[(kinds == kind) & (seen[:, 2] >= 0)]
         axes.scatter(
             *shown[:, :2].T,
-            s=max(4, min(40, 3000 / max(1, len(unit)))),
+            s=max(4, min(40, 3000 / max(1, len(points)))),
             color=_color(int(kind)),
             edgecolors=PAPER,
             linewidths=0.4,

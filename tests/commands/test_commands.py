@@ -215,12 +215,33 @@ def test_a_set_of_files_is_asked_in_memory_and_as_a_stream_by_names(folder, tmp_
         examples, told = _sets.labelled(trained, f"folder:{tmp_path}", "train")
         batches = list(_sets.asked(trained, examples, 2))
         names = [name for batch, _ in batches for name in batch.names]
-        assert not told and len(examples.digest) > 4
+        assert not told and len(examples.digest()) > 4
         assert len(names) == sum(len(answers.logits) for _, answers in batches)
         found.append(set(names))
         rest = [b.names for b, _ in _sets.asked(trained, examples, 2, start=2)]
         assert [name for each in rest for name in each] == names[2:]
     assert found[0] == found[1] and all(name[:2] in ("a/", "b/") for name in found[0])
+
+
+def test_streamed_images_are_cropped_as_the_config_says(folder):
+    config = config_of({"data.image_size": 8, "data.test_fraction": 0.5})
+    config.data.stream, config.data.crop_fraction = True, 0.5
+    images = training.Images("", (8, 8, 3), 2, 2, 2, class_names=("a", "b"))
+    model = helpers.filled(lambda: config.model.make(config, images))
+    trained = training.Trained("one", model, config, images)
+    examples, _ = _sets.labelled(trained, f"folder:{folder}", "train")
+    (batch,) = examples.batches(0, 8)
+    for image, name in zip(batch.images, batch.names, strict=True):
+        same, other = (
+            data.read_image(folder / name, (8, 8, 3), crop_fraction=fraction)
+            for fraction in (0.5, 0.875)
+        )
+        np.testing.assert_array_equal(image, same)
+        assert (image != other).any()
+        ((alone, _, _),) = _sets.of_files(trained, [(name, folder / name)]).batches(
+            0, 1
+        )
+        np.testing.assert_array_equal(alone[0], same)
 
 
 def test_a_flip_adds_the_mirrored_image(opened, digits):

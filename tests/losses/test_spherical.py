@@ -65,3 +65,23 @@ def test_gradients_are_finite_whatever_the_scores(loss):
     for size in (0.0, 1e-30, 1.0, 1e20, 1e38):
         value, gradient = both((SCORES / 9 * size).astype(np.float32))
         assert jnp.isfinite(value) and jnp.isfinite(gradient).all(), size
+
+
+@pytest.mark.parametrize(
+    ("loss", "logits"),
+    [
+        (losses.spherical_softmax, losses.spherical_logits),
+        (
+            losses.taylor_softmax,
+            lambda scores: losses.spherical_logits(scores + 1, eps=1.0),
+        ),
+    ],
+    ids=["spherical", "taylor"],
+)
+def test_the_softmax_of_the_logits_is_the_loss(loss, logits):
+    @jax.jit
+    def both(scores, labels):
+        return loss(scores, labels), losses.softmax(logits(scores), labels)
+
+    np.testing.assert_allclose(*both(SCORES, LABELS), rtol=1e-5, atol=1e-6)
+    assert np.isfinite(losses.spherical_logits(jnp.array([[0.0, 1e38, -1e38]]))).all()

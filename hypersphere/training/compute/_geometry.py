@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 
-from hypersphere import optim, regularizers
+from hypersphere import optim
 from hypersphere._select import dotted
+from hypersphere.training.compute._penalty import PENALTIES
 from hypersphere.training.machine import _mesh
 
 _MOST = 16_384  # filters whose energy is computed at every step
-_BLOCK = 1024
 
 
 def geometry(params: Any, updates: Any, after: Any) -> dict[str, jax.Array]:
@@ -41,9 +41,7 @@ def geometry(params: Any, updates: Any, after: Any) -> dict[str, jax.Array]:
     for path, kernel in _kernels(after, after).items():
         count = kernel.shape[-1]
         if 1 < count <= _MOST:
-            found[f"energy/{path}"] = regularizers.hyperspherical_energy(
-                kernel, block=_BLOCK if count > _BLOCK else 0
-            )
+            found[f"energy/{path}"] = PENALTIES["energy"](kernel)
     return found
 
 
