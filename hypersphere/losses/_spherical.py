@@ -106,9 +106,9 @@ def spherical_logits(
         >>> import jax
         >>> import jax.numpy as jnp
         >>> from hypersphere import losses
-        >>> scores = losses.spherical_logits(jnp.array([[2.0, -1.0]]), eps=1e-6)
-        >>> print(jax.nn.softmax(scores).round(2))
-        [[0.8 0.2]]
+        >>> scores = losses.spherical_logits(jnp.array([[2.0, -2.0, 0.0]]), eps=1e-6)
+        >>> print(jax.nn.softmax(scores).round(1))
+        [[0.5 0.5 0. ]]
 
     References:
         de Brebisson and Vincent, An Exploration of Softmax Alternatives Belonging to
