@@ -85,16 +85,23 @@ FAULTS = (
     Fault(
         "the slope to a learned softness has a wrong sign",
         "ops/_curves.py",
-        "rise * latitude * 0.5 - curve",
-        "rise * latitude * 0.5 + curve",
+        "fall * latitude * (top * (unit / 2)) - curve",
+        "fall * latitude * (top * (unit / 2)) + curve",
         "ops",
     ),
     Fault(
         "a TPU takes the cosine of a response for its opposite",
         "ops/_curves.py",
-        "* (2 / math.pi), sine(latitude)",
-        "* (2 / math.pi), -sine(latitude)",
+        "(to_pole * to_pole), x * sine",
+        "(to_pole * to_pole), -x * sine",
         "ops/test_curves.py",
+    ),
+    Fault(
+        "a TPU has half of its lanes empty",
+        "ops/_lanes.py",
+        "(_LANES * _parts_of_a_batch())",
+        "_LANES",
+        "ops/test_lanes.py",
     ),
     Fault(
         "a TPU adds up a row too many",

@@ -240,21 +240,6 @@ def inverse_sine_of(cos: Array) -> Array:
     return inverse_root(squared).astype(cos.dtype)
 
 
-def sine(angle: Array) -> Array:
-    """The sine of radians in [-pi/2, pi/2].
-
-    In float32 a polynomial, off by at most 1e-7 of itself: XLA's own, for any angle, is
-    the dearest operation of a TPU.
-    """
-    if angle.dtype == jnp.float64:
-        return jnp.sin(angle)
-    square = jnp.square(angle)
-    series = jnp.full_like(square, 2.6057808e-6)
-    for coefficient in (-1.9809604e-4, 8.3330665e-3, -1.6666660e-1):
-        series = series * square + coefficient
-    return angle + angle * square * series
-
-
 @arcsin.defjvp
 def _arcsin_jvp(primals, tangents):
     x = jnp.asarray(primals[0])

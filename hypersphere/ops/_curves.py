@@ -21,7 +21,6 @@ from hypersphere.ops._angles import (
     accumulation_dtype,
     arcsin,
     inverse_sine_of,
-    sine,
 )
 from hypersphere.ops._sums import spread
 
@@ -33,7 +32,7 @@ class Curve(NamedTuple):
         response: (cos, *values) -> the response; `cos` may be rounded past one.
         from_cosine: (cos, *values) -> the slope, and those to each of the values.
         from_response: (response, *values) -> the slope, the cosine, and the slopes to
-            each of the values.
+            each of the values, in float32; the response comes in its own dtype.
         undone_on: The platforms whose backward pass goes by the response.
         is_stored: Whether the response is rounded to its dtype at once, so that XLA
             stores it in that one instead of in float32.
@@ -62,7 +61,7 @@ def _respond_jvp(curve: Curve, primals: Any, tangents: Any) -> tuple[Array, Arra
     of_product, of_scale, *of_values = tangents
     response = respond(curve, *primals)
     slope, factor, unit, *slopes = _derivative(
-        curve, *(_wide(response), _wide(product), scale), *values
+        curve, *(response, _wide(product), scale), *values
     )
     # d(product * scale)
     to_cos = scale * _wide(of_product) + factor * _over(of_scale * unit, product)
@@ -105,21 +104,49 @@ def _over(values: Array, product: Array) -> Array:
     return jnp.broadcast_to(values, product.shape)
 
 
-def _inverse_cosine(latitude: Array) -> Array:
-    """One over the cosine of a latitude, in radians, at most `MAX_SLOPE`."""
-    return 1 / jnp.maximum(sine(math.pi / 2 - jnp.abs(latitude)), 1 / MAX_SLOPE)
+# Of x squared, the slope of (2 / pi) arcsin times 1 - x^2, and sin(pi x / 2) / x: as
+# exact as half precision needs it (2e-4), and as float32 does (2e-7).
+_SLOPE_HALF = (0.63671686, 0.14698389, 0.02674510)
+_SINE_HALF = (1.57062639, -0.64322564, 0.07270743)
+_SLOPE = (0.63661986, 0.14877386, 0.022093354, 0.0026528860, 4.2939854e-4)
+_SINE = (1.57079632, -0.64596371, 0.079689679, -0.0046737666, 1.5148513e-4)
+_NEAREST = 4 / math.pi / MAX_SLOPE  # 1 - x^2 where the slope is the largest
+
+
+def _of_latitude(x: Array, *, is_half: bool) -> tuple[Array, Array]:
+    """Of the linear response x, in float32: its slope to the cosine, and the cosine.
+
+    A TPU computes this thrice, beside convolutions, and what is long is stored instead.
+    So is what XLA takes for expensive: a division, but not a root.
+    """
+    square = x * x
+    to_pole = jnp.maximum(1 - square, _NEAREST)
+    slope = _series(square, _SLOPE_HALF if is_half else _SLOPE)
+    sine = _series(square, _SINE_HALF if is_half else _SINE)
+    return slope * lax.rsqrt(to_pole * to_pole), x * sine
+
+
+def _series(x: Array, coefficients: tuple[float, ...]) -> Array:
+    *lower, highest = coefficients
+    sums = jnp.full_like(x, highest)
+    for coefficient in lower[::-1]:
+        sums = sums * x + coefficient
+    return sums
+
+
+def _is_half(x: Array) -> bool:
+    return jnp.finfo(x.dtype).bits < 32
 
 
 COSINE = Curve(
     response=lambda cos: jnp.clip(cos, -1, 1),
     from_cosine=lambda cos: (jnp.ones_like(cos),),
-    from_response=lambda response: (jnp.ones_like(response), response),
+    from_response=lambda response: (jnp.ones_like(_wide(response)), _wide(response)),
 )
 
 
 def _linear_from_response(response: Array) -> tuple[Array, ...]:
-    latitude = response * (math.pi / 2)
-    return _inverse_cosine(latitude) * (2 / math.pi), sine(latitude)
+    return _of_latitude(_wide(response), is_half=_is_half(response))
 
 
 LINEAR = Curve(
@@ -131,7 +158,7 @@ LINEAR = Curve(
 
 
 def _squared_cosine_from_response(response: Array) -> tuple[Array, ...]:
-    size = jnp.sqrt(jnp.abs(response))
+    size = jnp.sqrt(jnp.abs(_wide(response)))
     return 2 * size, jnp.copysign(size, response)
 
 
@@ -152,30 +179,43 @@ def _sigmoid_response(cos: Array, hardness: Array) -> Array:
 
 
 def _sigmoid_slopes(
-    curve: Array, latitude: Array, inverse_sine: Array, hardness: Array
+    curve: Array, latitude: Array, hardness: Array, *, unit: float
 ) -> tuple[Array, Array]:
+    """Of the tanh and the latitude in units of so many radians: to both values."""
     rate, top = s_curve_scales(hardness)
-    rise = top * (1 - curve) * (1 + curve)
-    to_hardness = rise * latitude * 0.5 - curve * ((top * top - 1) * (math.pi / 4))
-    return rise * rate * inverse_sine, to_hardness
+    fall = (1 - curve) * (1 + curve)
+    to_hardness = fall * latitude * (top * (unit / 2)) - curve * (
+        (top * top - 1) * (math.pi / 4)
+    )
+    return fall * (top * rate * unit), to_hardness
 
 
 def _sigmoid_from_cosine(cos: Array, hardness: Array) -> tuple[Array, ...]:
     latitude = arcsin(cos)
     curve = jnp.tanh(latitude * s_curve_scales(hardness)[0])
-    return _sigmoid_slopes(curve, latitude, inverse_sine_of(cos), hardness)
+    to_latitude, to_hardness = _sigmoid_slopes(curve, latitude, hardness, unit=1.0)
+    return to_latitude * inverse_sine_of(cos), to_hardness
+
+
+def _inverse_tanh(x: Array, *, is_half: bool) -> Array:
+    if not is_half:
+        return jnp.arctanh(x)
+    by_logs = lambda x: 0.5 * (jnp.log(1 + x) - jnp.log(1 - x))  # noqa: E731
+    return lax.platform_dependent(x, tpu=by_logs, default=jnp.arctanh)
 
 
 def _sigmoid_from_response(response: Array, hardness: Array) -> tuple[Array, ...]:
+    is_half = _is_half(response)
+    if is_half:
+        # Softer is `Linear` to 2e-5, and the logarithms' difference drowns in rounding.
+        hardness = jnp.maximum(hardness, 1e-2)
     rate, top = s_curve_scales(hardness)
-    most = 1 - jnp.finfo(response.dtype).eps
-    curve = jnp.clip(response / top, -most, most)
-    latitude = jnp.arctanh(curve) / rate
-    latitude = jnp.clip(latitude, -math.pi / 2, math.pi / 2)
-    slope, to_hardness = _sigmoid_slopes(
-        curve, latitude, _inverse_cosine(latitude), hardness
-    )
-    return slope, sine(latitude), to_hardness
+    most = 1 - jnp.finfo(top.dtype).eps
+    curve = _wide(response) * jnp.minimum(1 / top, most)
+    linear = _inverse_tanh(curve, is_half=is_half) * (2 / math.pi / rate)
+    slope, cos = _of_latitude(linear, is_half=is_half)
+    to_linear, to_hardness = _sigmoid_slopes(curve, linear, hardness, unit=math.pi / 2)
+    return to_linear * slope, cos, to_hardness
 
 
 SIGMOID = Curve(

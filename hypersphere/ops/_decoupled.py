@@ -1,5 +1,6 @@
 """Decoupled convolutions, h(|x|) g(theta): what every convolution here is made of."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from hypersphere.ops._answer import (
     product_arguments,
 )
 from hypersphere.ops._filters import unit_filters
+from hypersphere.ops._lanes import batch_across
 from hypersphere.ops._patch import (
     Padding,
     box_sum,
@@ -220,7 +222,8 @@ def decoupled_conv_general_dilated(
         **product_arguments(dtype, preferred_element_type, out_sharding),
     )
     along = [numbers.rhs_spec[0] if a == channel else -1 for a in range(dots.ndim)]
-    dots = filters.divided(dots, along)
+    batch = numbers.out_spec[0]
+    dots = batch_across(filters.divided(dots, along), batch, channel, math.prod(window))
     if mask is None and batch_group_count == 1:
         squares = box_sum(lhs, window, numbers, feature_group_count, geometry, eps)
         squares = _spread_groups(squares, channel, dots.shape)

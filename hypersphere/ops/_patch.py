@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from hypersphere._checks import check_floating, check_kernel_size, check_positive
 from hypersphere.ops._angles import length, scaled
-from hypersphere.ops._sums import sum_squares
+from hypersphere.ops._sums import FEWEST, sum_squares
 
 Padding: TypeAlias = str | Sequence[tuple[int, int]]
 
@@ -98,7 +98,7 @@ def box_sum(
     per_group = lhs.shape[channel] // groups
     grouped = (*lhs.shape[:channel], groups, per_group, *lhs.shape[channel + 1 :])
     squares = jnp.square(scaled(lhs, eps=eps))
-    if groups == 1 and lhs.dtype == jnp.bfloat16:
+    if groups == 1 and lhs.dtype == jnp.bfloat16 and per_group >= FEWEST:
         squares = sum_squares(squares, channel)
     else:
         squares = jnp.sum(squares.reshape(grouped), axis=channel + 1)

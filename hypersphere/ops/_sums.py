@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+FEWEST = 8
+"""Features that are summed so; fewer, as those of images, are cheaper added up."""
 _ROWS = 8  # what a TPU multiplies at least; one row XLA takes for a sum
 
 

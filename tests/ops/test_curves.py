@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from hypersphere import ops
-from hypersphere.ops import _angles, _curves, _sums
+from hypersphere.ops import _curves, _sums
 from tests import reference
 
 
@@ -25,6 +25,7 @@ CURVES = {
     "linear": (_curves.LINEAR, ()),
     "squared": (_curves.SQUARED_COSINE, ()),
     "soft": (_curves.SIGMOID, (1 / 0.75,)),
+    "sharp": (_curves.SIGMOID, (1 / 0.3,)),
     "hard": (_curves.SIGMOID, (1 / 0.05,)),
 }
 
@@ -85,10 +86,30 @@ def test_undoing_a_response_gives_its_cosine_and_its_slopes(name):
     assert np.abs(response).max() <= 1
 
 
-def test_the_sine_is_right_on_its_half_turn():
-    angle = np.linspace(-math.pi / 2, math.pi / 2, 100_001).astype(np.float32)
-    found = np.float64(jax.jit(_angles.sine)(angle))
-    np.testing.assert_allclose(found, np.sin(np.float64(angle)), rtol=2e-7)
+@pytest.mark.parametrize(("is_half", "rtol"), [(True, 4e-4), (False, 1e-6)])
+def test_a_latitude_has_its_cosine_and_its_slope(*, is_half, rtol):
+    x = np.linspace(-0.999, 0.999, 10_001).astype(np.float32)
+    found = jax.jit(lambda x: _curves._of_latitude(x, is_half=is_half))(x)
+    latitude = np.float64(x) * (math.pi / 2)
+    slope, cos = np.float64(found[0]), np.float64(found[1])
+    # Near a pole float32 itself rounds 1 - x^2.
+    np.testing.assert_allclose(slope * np.cos(latitude), 2 / math.pi, rtol=30 * rtol)
+    middle = abs(x) < 0.9
+    np.testing.assert_allclose(
+        (slope * np.cos(latitude))[middle], 2 / math.pi, rtol=rtol
+    )
+    np.testing.assert_allclose(cos, np.sin(latitude), rtol=rtol)
+
+
+@pytest.mark.parametrize("name", ["linear", "soft", "sharp"])
+def test_half_precision_undoes_a_response_as_float32_does(name, monkeypatch):
+    curve, hardness = CURVES[name]
+    compile_for(monkeypatch, "tpu")
+    response = np.linspace(-1, 1, 257).astype(jnp.bfloat16)
+    values = [jnp.full((), value) for value in hardness]
+    undo = jax.jit(lambda response: curve.from_response(response, *values))
+    for half, full in zip(undo(response), undo(np.float32(response)), strict=True):
+        np.testing.assert_allclose(half, full, rtol=1e-3, atol=1e-3)
 
 
 def test_sums_on_the_matrix_unit_are_sums(monkeypatch):

@@ -1,5 +1,6 @@
 """The compiled functions of a run."""
 
+import functools
 from typing import Any
 
 import jax
@@ -59,16 +60,17 @@ class Program:
             places,
         )
         self.padded = task.padded(self.template)
+        under = functools.partial(_mesh.known_to, task.mesh)
         self.init = jax.jit(task.init, out_shardings=places)
         self.train = jax.jit(
-            self._train, donate_argnums=0, out_shardings=(places, whole)
+            under(self._train), donate_argnums=0, out_shardings=(places, whole)
         )
         self.judge = jax.jit(
-            self._judge, static_argnames="statistics", out_shardings=whole
+            under(self._judge), static_argnames="statistics", out_shardings=whole
         )
-        self.moments = jax.jit(self._moments, out_shardings=whole)
+        self.moments = jax.jit(under(self._moments), out_shardings=whole)
         self.recalibrated = jax.jit(task.recalibrated)
-        self.features = jax.jit(self._features, out_shardings=whole)
+        self.features = jax.jit(under(self._features), out_shardings=whole)
         self.everywhere = jax.jit(lambda tree: tree, out_shardings=whole)
 
     def flops(self, state: TrainState, pool: Any, order: Any) -> float:

@@ -1,8 +1,9 @@
 """The devices of a run, and which part of an array lies on which."""
 
 import difflib
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -75,6 +76,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def divided(mesh: Mesh) -> NamedSharding:
     """The examples of a batch, its first axis, over the devices."""
     return NamedSharding(mesh, P(BATCH))
+
+
+def known_to(mesh: AnyMesh, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, traced where layers can ask how many devices there are."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return function(*args, **kwargs)
+
+    return run
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> tuple[int, int]:
