@@ -152,8 +152,8 @@ class SphereFace(_Margin):
 
 
 @dataclasses.dataclass(kw_only=True)
-class SphereFaceR(Scaled):
-    """`losses.sphereface_r`.
+class SphereFaceR(Scaled, Ramped):
+    """`losses.sphereface_r`; its margin may come by a ramp, as `Ramped` says.
 
     Args:
         version: `v0`, `v1` or `v2`.
@@ -171,6 +171,7 @@ class SphereFaceR(Scaled):
 
     def check(self) -> None:
         """Raises where there is no margin on the right class to detach."""
+        super().check()
         if self.version == "v2" and self.detach_margin:
             raise ValueError(
                 "`config.loss.detach_margin=True` needs a margin on the right class, "
@@ -180,14 +181,14 @@ class SphereFaceR(Scaled):
     def make(self, images: Any) -> Loss:
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
+        share = self.ramp()
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
-            del step
             return losses.sphereface_r(
                 outputs[0],
                 labels,
                 version=self.version,
-                margin=self.margin,
+                margin=1 + (self.margin - 1) * share(step),
                 scale=self.scale,
                 weight=self.weight,
                 detach_margin=self.detach_margin,
@@ -223,8 +224,8 @@ class MadaCos(LossConfig):
 
 
 @dataclasses.dataclass(kw_only=True)
-class MagFace(Scaled):
-    """`losses.magface`.
+class MagFace(Scaled, Ramped):
+    """`losses.magface`; its margins may come by a ramp, as `Ramped` says.
 
     Args:
         norms: The shortest and longest feature that count, positive.
@@ -242,6 +243,7 @@ class MagFace(Scaled):
 
     def check(self) -> None:
         """Raises unless there are two norms and two margins that make sense."""
+        super().check()
         is_rising = len(self.norms) == 2 and 0 < self.norms[0] < self.norms[1]
         if not is_rising or self.norms[1] == math.inf:
             raise ValueError(
@@ -258,16 +260,16 @@ class MagFace(Scaled):
         """((cosines, feature norm), labels, step) -> the loss of each example."""
         del images
         (low, high), (least, most) = self.norms, self.margins
+        share = self.ramp()
 
         def loss(outputs: Any, labels: Any, step: Any) -> Any:
-            del step
             cos, norm = outputs
             return losses.magface(
                 cos,
                 labels,
                 feature_norm=norm,
                 norms=(low, high),
-                margins=(least, most),
+                margins=(least * share(step), most * share(step)),
                 scale=self.factor(norm),
                 regularizer=self.regularizer,
                 past_pi=self.past_pi,

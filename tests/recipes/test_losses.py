@@ -73,11 +73,20 @@ def combined(cos, labels, *, margin):
     )
 
 
+def magnetic(cos, labels, *, margin):
+    """Both margins of `magface`, as shares of its defaults."""
+    margins = 0.45 * margin, 0.8 * margin
+    norm = np.full((5, 1), 3.0, np.float32)
+    return losses.magface(cos, labels, feature_norm=norm, margins=margins)
+
+
 RAMPED = {
     "combined_margin": (1.0, 0.0, combined),
     "arcface": (0.5, 0.0, losses.arcface),
     "cosface": (0.35, 0.0, losses.cosface),
     "sphereface": (1.7, 1.0, losses.sphereface),
+    "sphereface_r": (1.5, 1.0, losses.sphereface_r),
+    "magface": (1.0, 0.0, magnetic),
 }
 
 
