@@ -133,7 +133,7 @@ def magface(
     *,
     feature_norm: Norms,
     norms: tuple[float, float] = (10.0, 110.0),
-    margins: tuple[float, float] = (0.45, 0.8),
+    margins: tuple[PerClass, PerClass] = (0.45, 0.8),
     scale: PerClass = 64.0,
     regularizer: float = 35.0,
     past_pi: str = "continuous",
@@ -150,7 +150,7 @@ def magface(
         labels: Index of the right class, in [0, classes).
         feature_norm: The length of each feature, in its own units.
         norms: The shortest and longest that count, positive.
-        margins: Theirs, in radians, in [0, pi].
+        margins: Theirs, in radians, in [0, pi]; they may be traced.
         scale: What cosines are multiplied by; as in `normface`.
         regularizer: Weight of the reward, at least 0. Lengths move towards
             `norms[1]` if it is above `scale * k * (u * l)**2 / (u**2 - l**2)`, with l
