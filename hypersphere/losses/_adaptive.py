@@ -133,7 +133,7 @@ def magface(
     *,
     feature_norm: Norms,
     norms: tuple[float, float] = (10.0, 110.0),
-    margins: tuple[PerClass, PerClass] = (0.45, 0.8),
+    margins: tuple[float | Array, float | Array] = (0.45, 0.8),
     scale: PerClass = 64.0,
     regularizer: float = 35.0,
     past_pi: str = "continuous",
