@@ -76,7 +76,7 @@ def combined(cos, labels, *, margin):
 def magnetic(cos, labels, *, margin):
     """Both margins of `magface`, as shares of its defaults."""
     margins = 0.45 * margin, 0.8 * margin
-    norm = np.full((5, 1), 3.0, np.float32)
+    norm = jnp.full((5, 1), 3.0)
     return losses.magface(cos, labels, feature_norm=norm, margins=margins)
 
 
