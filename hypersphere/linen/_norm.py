@@ -32,6 +32,9 @@ class SphereNorm(linen.Module):
         eps: The smallest length that counts, in the units of the input; positive.
         use_scale: Whether to learn a scale per filter, starting at one.
         use_bias: Whether to learn a shift per filter, starting at zero.
+        use_length: Whether to learn, per filter, the power of the lengths of filter and
+            patch that multiplies the response, starting at zero; at one, with
+            `ops.Cosine()`, the layer is the plain one again.
 
     Raises:
         TypeError: If `layer` is neither a `linen.Conv` nor a `linen.Dense`, or
@@ -61,6 +64,7 @@ class SphereNorm(linen.Module):
     eps: float = 1e-2
     use_scale: bool = True
     use_bias: bool = True
+    use_length: bool = False
 
     def __post_init__(self):
         if type(self.layer) not in (linen.Conv, linen.Dense):
@@ -91,15 +95,26 @@ class SphereNorm(linen.Module):
             groups = layer.feature_group_count
         check_inputs("SphereNorm", layer, inputs, groups=groups)
         similarity = make_similarity(self.similarity, layer.features)
-        operator = functools.partial(operator, similarity=similarity, eps=self.eps)
+        zeros = linen.initializers.zeros_init()
+        if self.use_length:
+            exponent = self.param("exponent", zeros, (layer.features,))
+            operator = self._with_length(operator, exponent, similarity)
+        else:
+            operator = functools.partial(operator, similarity=similarity, eps=self.eps)
         answer = call_with(operator, layer, inputs)
         if self.use_scale:
             ones = linen.initializers.ones_init()
             answer = answer * self._per_filter("scale", ones, answer)
         if self.use_bias:
-            zeros = linen.initializers.zeros_init()
             answer = answer + self._per_filter("bias", zeros, answer)
         return answer
+
+    def _with_length(self, operator: Any, exponent: Array, similarity: Any) -> Any:
+        def run(lhs: Array, rhs: Array, *args: Any, **kwargs: Any) -> Array:
+            longer = ops.WithLength(rhs, exponent, similarity=similarity, eps=self.eps)
+            return operator(lhs, rhs, *args, similarity=longer, eps=self.eps, **kwargs)
+
+        return run
 
     def _per_filter(self, name: str, start: Any, answer: Array) -> Array:
         parameter = self.param(name, start, (self.layer.features,))

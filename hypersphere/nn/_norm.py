@@ -24,6 +24,9 @@ class SphereNorm(nnx.Module):
         eps: The smallest length that counts, in the units of the input; positive.
         use_scale: Whether to learn a scale per filter, starting at one.
         use_bias: Whether to learn a shift per filter, starting at zero.
+        use_length: Whether to learn, per filter, the power of the lengths of filter and
+            patch that multiplies the response, starting at zero; at one, with
+            `ops.Cosine()`, the layer is the plain one again.
         rngs: Random keys for a similarity that draws any, such as
             `nn.SharpenedCosine`; by default `nnx.Rngs(0)`, the same for every layer.
 
@@ -53,6 +56,7 @@ class SphereNorm(nnx.Module):
         eps: float = 1e-2,
         use_scale: bool = True,
         use_bias: bool = True,
+        use_length: bool = False,
         rngs: nnx.Rngs | None = None,
     ):
         if type(layer) not in (nnx.Conv, nnx.Linear):
@@ -75,11 +79,12 @@ class SphereNorm(nnx.Module):
         self.eps = eps
         self.scale = nnx.Param(jnp.ones(features)) if use_scale else nnx.data(None)
         self.bias = nnx.Param(jnp.zeros(features)) if use_bias else nnx.data(None)
+        self.exponent = nnx.Param(jnp.zeros(features)) if use_length else nnx.data(None)
 
     @property
     def directions(self) -> tuple[str, ...]:
         """The parameters whose filters may have any length; see `nn.directions`."""
-        return ("layer.kernel",)
+        return ("layer.kernel",) if self.exponent is None else ()
 
     def __call__(self, inputs: Float[Array, "..."]) -> Float[Array, "..."]:
         """The wrapped layer's shapes, normalized; in the dtype it computes in."""
@@ -104,24 +109,32 @@ class _Spherical:
 
     def __init__(self, norm: SphereNorm):
         self._layer: Any = norm.layer
-        self._answer = {"similarity": norm.similarity, "eps": norm.eps}
+        self._norm = norm
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
 
-    def conv_general_dilated(self, *args: Any, **kwargs: Any) -> Array:
+    def conv_general_dilated(self, lhs: Array, rhs: Array, *args: Any, **kwargs: Any):
         return ops.sphere_conv_general_dilated(
-            *args,
+            *(lhs, rhs, *args),
             **kwargs,
-            **self._answer,
+            **self._answer(rhs),
             mask=self._layer.mask,
             conv_general_dilated=self._layer.conv_general_dilated,
         )
 
-    def dot_general(self, *args: Any, **kwargs: Any) -> Array:
+    def dot_general(self, lhs: Array, rhs: Array, *args: Any, **kwargs: Any):
         return ops.sphere_dot_general(
-            *args,
+            *(lhs, rhs, *args),
             **kwargs,
-            **self._answer,
+            **self._answer(rhs),
             dot_general=self._layer.dot_general,
         )
+
+    def _answer(self, kernel: Array) -> dict[str, Any]:
+        similarity, eps = self._norm.similarity, self._norm.eps
+        if self._norm.exponent is not None:
+            similarity = ops.WithLength(
+                kernel, self._norm.exponent[...], similarity=similarity, eps=eps
+            )
+        return {"similarity": similarity, "eps": eps}

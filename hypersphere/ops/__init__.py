@@ -37,6 +37,7 @@ from hypersphere.ops._einsum import (
     einsum_filters as einsum_filters,
     sphere_einsum as sphere_einsum,
 )
+from hypersphere.ops._length import WithLength as WithLength
 from hypersphere.ops._patch import patch_norm as patch_norm
 from hypersphere.ops._pool import max_abs_pool as max_abs_pool
 from hypersphere.ops._sample import sample_classes as sample_classes

@@ -29,13 +29,14 @@ CASES = {
     "bfloat16": (dict(dtype=jnp.bfloat16), {}),
     "scale only": ({}, dict(use_bias=False)),
     "shift only": (dict(conv_general_dilated=halved), dict(use_scale=False)),
+    "length": ({}, dict(use_length=True)),
 }
 
 
 WITHOUT_GRADIENTS = ["scale only", "shift only"]
 
 
-FAST = ("mask", "bfloat16", "scale only", "shift only")
+FAST = ("mask", "length", "bfloat16", "scale only", "shift only")
 
 
 @pytest.mark.parametrize("case", helpers.sampled(CASES, *FAST))

@@ -51,6 +51,38 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("case", ["groups", "mask", "dense"])
+def test_its_exponent_leads_from_the_sphere_to_the_plain_layer(case):
+    def make():
+        return make_linear() if case == "dense" else make_conv(**CASES[case][0])
+
+    x = reference.normal(2, 5) if case == "dense" else reference.normal(2, 5, 6, 4)
+    norm = nn.SphereNorm(make(), use_length=True, eps=1e-4)
+    graph, exponent, rest = nnx.split(norm, nnx.PathContains("exponent"), ...)
+
+    @jax.jit
+    def answers(power, x):
+        moved = jax.tree.map(lambda leaf: power, exponent)
+        answer = lambda power: nnx.merge(  # noqa: E731
+            graph, jax.tree.map(lambda leaf: power, exponent), rest
+        )(0 * x)
+        pull = jax.vjp(answer, power)[1]
+        sphere, plain = nn.SphereNorm(make(), eps=1e-4), make()
+        return (
+            nnx.merge(graph, moved, rest)(x),
+            sphere(x),
+            plain(x),
+            pull(answer(power)),
+        )
+
+    power = np.float32([0, 1, 0, 1])
+    answer, sphere, plain, slope = answers(power, x)
+    expected = np.where(power == 0, sphere, plain)
+    np.testing.assert_allclose(answer, expected, atol=1e-4)
+    assert np.isfinite(slope).all()  # where patches are zero
+    assert not nn.directions(norm)
+
+
 @pytest.mark.parametrize(("options", "truth"), CASES.values(), ids=CASES)
 def test_is_scale_times_response_plus_shift_for_a_convolution(options, truth):
     x = reference.normal(2, 5, 6, 4)
