@@ -27,4 +27,5 @@ from hypersphere.viz._judged import (
 )
 from hypersphere.viz._layers import layer_curves as layer_curves
 from hypersphere.viz._metrics import read_metrics as read_metrics
+from hypersphere.viz._softness import softness as softness
 from hypersphere.viz._style import PALETTE as PALETTE, save as save

@@ -14,6 +14,7 @@ from hypersphere.viz._features import features, side_by_side
 from hypersphere.viz._filters import filter_angles
 from hypersphere.viz._layers import has_layers, layer_curves
 from hypersphere.viz._metrics import read_metrics
+from hypersphere.viz._softness import softness
 from hypersphere.viz._style import save
 
 
@@ -21,9 +22,9 @@ def draw(workdir: str | PathLike[str]) -> list[Path]:
     """Draw what a finished or running run has written so far.
 
     `metrics.jsonl` becomes `plots/learning_curve.png`, and `plots/geometry.png` where
-    the run has logged it; `kernels.npz` becomes `plots/filter_angles.png` and
-    `features.npz` becomes `plots/features.png`, whichever are there. An older picture
-    is replaced only once the new one is complete.
+    the run has logged it; `kernels.npz` becomes `plots/filter_angles.png`,
+    `softness.npz` `plots/softness.png` and `features.npz` `plots/features.png`,
+    whichever are there. An older picture is replaced only once the new one is complete.
 
     Args:
         workdir: The run's folder.
@@ -32,13 +33,14 @@ def draw(workdir: str | PathLike[str]) -> list[Path]:
         The pictures written.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or none of the three files in it.
+        FileNotFoundError: If there is no such folder, or none of these files in it.
         ValueError: If a file's content cannot be drawn.
     """
     workdir = _existing("draw", workdir)
     sources = {
         "learning_curve": (workdir / "metrics.jsonl", _draw_metrics),
         "filter_angles": (workdir / "kernels.npz", _draw_kernels),
+        "softness": (workdir / "softness.npz", _draw_softness),
         "features": (workdir / "features.npz", _draw_features),
     }
     if not any(path.is_file() for path, _ in sources.values()):
@@ -94,6 +96,10 @@ def _draw_layers(path: Path, title: str) -> Figure:
 
 def _draw_kernels(path: Path, title: str) -> Figure:
     return filter_angles(_load(path), title=title)
+
+
+def _draw_softness(path: Path, title: str) -> Figure:
+    return softness(_load(path), title=title)
 
 
 def _draw_features(path: Path, title: str) -> Figure:

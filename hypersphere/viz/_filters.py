@@ -1,7 +1,7 @@
 """How the filters of each layer lie to each other."""
 
 from collections.abc import Mapping
-from math import ceil, exp, lgamma, log, pi, sqrt
+from math import exp, lgamma, log, pi, sqrt
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,12 +12,10 @@ from hypersphere.viz._style import (
     INK,
     PALETTE,
     QUIET,
-    new_figure,
+    layer_panels,
     panel_title,
     plain_axes,
 )
-
-_MAX_PANELS = 12
 
 
 def filter_angles(kernels: Mapping[str, np.ndarray], *, title: str = "") -> Figure:
@@ -48,18 +46,9 @@ def filter_angles(kernels: Mapping[str, np.ndarray], *, title: str = "") -> Figu
             "filter_angles needs a layer with at least two filters that are not zero, "
             f"got kernels of shapes {shapes}."
         )
-    chosen = np.linspace(0, len(names) - 1, min(len(names), _MAX_PANELS)).round()
-    names = [names[int(index)] for index in chosen]
-    columns = len(names) if len(names) <= 3 else ceil(sqrt(len(names)))
-    rows = ceil(len(names) / columns)
-    figure = new_figure(
-        max(2.6 * columns, 4.2), 1.9 * rows + 0.9, title=title, caption=_CAPTION
-    )
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, name in zip(grid[: len(names)], names, strict=True):
+    figure, panels = layer_panels(names, title=title, caption=_CAPTION)
+    for name, axes in panels.items():
         _draw_layer(axes, name, angles[name], kernels[name])
-    for axes in grid[len(names) :]:
-        axes.set_axis_off()
     return figure
 
 

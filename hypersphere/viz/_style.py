@@ -1,14 +1,18 @@
 """The look that all pictures share: colors, figure, axes, the PNG file."""
 
 import os
+from collections.abc import Sequence
+from math import ceil, sqrt
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, QUIET, RULE, PAPER = "#22262b", "#6f7782", "#d5d9df", "#ffffff"
 DPI = 150
+_MOST_PANELS = 12
 
 # Ten colors told apart by people with any of the common color-vision deficiencies:
 # Petroff, Accessible Color Sequences for Data Visualization. arXiv 2107.02270.
@@ -39,6 +43,22 @@ def new_figure(
     if caption:
         figure.supxlabel(caption, color=QUIET, fontsize=8)
     return figure
+
+
+def layer_panels(
+    names: Sequence[str], *, title: str, caption: str
+) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel a layer; of more than 12, 12 evenly chosen ones."""
+    chosen = np.linspace(0, len(names) - 1, min(len(names), _MOST_PANELS)).round()
+    names = [names[int(index)] for index in chosen]
+    columns = len(names) if len(names) <= 3 else ceil(sqrt(len(names)))
+    rows = ceil(len(names) / columns)
+    width, height = max(2.6 * columns, 4.2), 1.9 * rows + 0.9
+    figure = new_figure(width, height, title=title, caption=caption)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid[len(names) :]:
+        axes.set_axis_off()
+    return figure, dict(zip(names, grid, strict=False))
 
 
 def plain_axes(axes: Axes) -> None:

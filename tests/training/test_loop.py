@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import shutil
 import weakref
@@ -6,12 +7,14 @@ import weakref
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from hypersphere import data, training, viz
+from hypersphere import data, nn, ops, training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
 from hypersphere.training.checkpoints._seal import read_seal, replace_seal
 from hypersphere.training.run import (
     _cadence,
+    _finish,
     _judge,
     _logging,
     _loop,
@@ -72,6 +75,19 @@ def test_a_run_leaves_what_its_folder_promises(finished, tiny):
     assert pictures == {"learning_curve.png", "filter_angles.png", "features.png"}
     assert list(folder.glob("events.out.tfevents*"))
     assert not list(folder.rglob("*.part"))
+
+
+def test_the_softness_of_learned_sigmoids_is_kept_layer_by_layer():
+    rngs = nnx.Rngs(0)
+    sigmoid = functools.partial(nn.LearnableSigmoid, init=0.2)
+    layers = [
+        nn.SphereConv(2, 3, (1, 1), similarity=similarity, rngs=rngs)
+        for similarity in (sigmoid, ops.Linear(), nn.LearnableSigmoid)
+    ]
+    found = _finish._softness(nnx.List(layers))
+    assert list(found) == ["0", "2"]
+    np.testing.assert_allclose(found["0"], [0.25] * 3)
+    np.testing.assert_allclose(found["2"], [0.75] * 3)
 
 
 def test_the_loaded_model_is_the_trained_one(finished, tiny):

@@ -47,6 +47,11 @@ def test_draws_a_picture_of_every_file_of_a_run(tmp_path):
         assert 500 <= width <= 3000 and 300 <= height <= 3000
 
 
+def test_what_sigmoids_have_learned_is_drawn(tmp_path):
+    np.savez(tmp_path / "softness.npz", layer=np.array([0.3, 0.8]))
+    assert viz.draw(tmp_path) == [tmp_path / "plots" / "softness.png"]
+
+
 def test_what_steps_do_to_layers_is_drawn_where_it_was_logged(tmp_path):
     names = [f"stages.{i}.conv.kernel" for i in (10, 2)] + ["head.kernel"]
     rows = [

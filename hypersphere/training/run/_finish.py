@@ -3,7 +3,7 @@
 import io
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def finish(
             _write_arrays(folder / "features.npz", arrays)
         if kernels := _kernels(model):
             _write_arrays(folder / "kernels.npz", kernels)
+        if softness := _softness(model):
+            _write_arrays(folder / "softness.npz", softness)
         why = (
             "model has no `features(images)`"
             if feed.class_names
@@ -139,10 +141,23 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _kernels(model: nnx.Module) -> dict[str, np.ndarray]:
     """The kernels of all convolutions, in the order in which they are applied."""
+    return _by_layer(model, nnx.Conv, lambda conv: conv.kernel[...])
+
+
+def _softness(model: nnx.Module) -> dict[str, np.ndarray]:
+    """What the sigmoids that learn their softness have come to, layer by layer."""
+    found = _by_layer(model, nn.LearnableSigmoid, lambda sigmoid: sigmoid.k)
+    return {name.removesuffix(".similarity"): k for name, k in found.items()}
+
+
+def _by_layer(
+    model: nnx.Module, kind: type, ask: Callable[[Any], Any]
+) -> dict[str, np.ndarray]:
+    """What each layer of a kind answers, in the order in which they are applied."""
     found = {
-        path: np.asarray(module.kernel[...])
+        path: np.asarray(ask(module))
         for path, module in nnx.iter_modules(model)
-        if isinstance(module, nnx.Conv)
+        if isinstance(module, kind)
     }
     first = (("stem",), ("root",))  # then come stages, which lie deepest
     in_order = sorted(found, key=lambda path: (path[:1] not in first, -len(path), path))

@@ -63,8 +63,9 @@ def train(
         workdir: The run's folder; made if need be. Called again with the same config
             it resumes at the newest checkpoint, and a finished run is returned as it
             is. The folder gets `config.json`, `metrics.jsonl`, TensorBoard events,
-            `checkpoints/`, `kernels.npz`, `features.npz`, `plots/*.png` and
-            `result.json`. Several processes need a folder that all of them see.
+            `checkpoints/`, `kernels.npz`, `softness.npz` where a sigmoid learns its
+            own, `features.npz`, `plots/*.png` and `result.json`. Several processes
+            need a folder that all of them see.
         allow_changes: Whether the config and the images may differ from those that the
             folder was begun with. Fields that do not change what is learned may always.
         despite_damage: Whether to begin at step 0 where all checkpoints are damaged.
