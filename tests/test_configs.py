@@ -88,6 +88,7 @@ def test_a_few_steps_on_synthetic_images(name, tmp_path):
     config.data.source = "synthetic:32x32x1,classes=3,examples=16"
     config.data.stream, config.data.image_size, config.optim.warmup = False, 0, 0
     config.model.width = 1 / 64 if config.model.name == "spherenet" else 1 / 16
+    config.model.depth = min(config.model.depth, 20)
     assert training.train(config, tmp_path)["test_accuracy"] >= 0
 
 
