@@ -133,9 +133,16 @@ def lowered(name: str, options: argparse.Namespace, device: Any) -> Any:
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
         (*state, images, labels),
     )
-    one = NamedSharding(Mesh(np.array([device]), ("device",)), P())
+    mesh = Mesh(np.array([device]), ("device",))
+    one = NamedSharding(mesh, P())
+
+    @functools.wraps(step)
+    def known(*arguments: Any) -> Any:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # which layers ask
+            return step(*arguments)
+
     jitted = jax.jit(
-        step, in_shardings=one, out_shardings=one, donate_argnums=(0, 1, 2)
+        known, in_shardings=one, out_shardings=one, donate_argnums=(0, 1, 2)
     )
     return jitted.lower(*arguments), arguments
 

@@ -99,7 +99,7 @@ FAULTS = (
     Fault(
         "a TPU has half of its lanes empty",
         "ops/_lanes.py",
-        "(_LANES * _parts_of_a_batch())",
+        "(_LANES * devices)",
         "_LANES",
         "ops/test_lanes.py",
     ),

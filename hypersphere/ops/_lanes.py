@@ -2,9 +2,10 @@
 
 A spherical layer multiplies all features of a pixel by one number. Where features lie
 across the lanes, as XLA lays out answers of 128 features, the number is first spread
-over these, which takes longer than the convolution beside it; where the examples of a
-batch do, it is multiplied as it is. So answers of up to 128 features are laid out by
-examples. Layers of more features, and 1x1 layers, would lose more than they win.
+over these, which a v5e or v6e takes longer for than for the convolution beside it;
+where the examples of a batch do, it is multiplied as it is. So there answers of up to
+128 features are laid out by examples. Layers of more features, 1x1 layers and other
+chips would lose more than they win.
 """
 
 import math
@@ -23,8 +24,10 @@ def batch_across(answers: Array, batch: int, channel: int, window: int) -> Array
 
     `batch` and `channel` are axes; `window` is the number of pixels in one.
     """
-    is_full = answers.shape[batch] % (_LANES * _parts_of_a_batch()) == 0
-    if not is_full or answers.shape[channel] > _LANES or window == 1:
+    kind, devices = _machine()
+    is_full = answers.shape[batch] % (_LANES * devices) == 0
+    is_wide = answers.shape[channel] > _LANES or window == 1
+    if not is_full or is_wide or "lite" not in kind:
         return answers
     rest = (axis for axis in range(answers.ndim) if axis not in (batch, channel))
     layout = Layout((*rest, channel, batch))  # from the slowest axis to the fastest
@@ -35,10 +38,14 @@ def batch_across(answers: Array, batch: int, channel: int, window: int) -> Array
     )
 
 
-def _parts_of_a_batch() -> int:
-    """How many devices a batch is divided over at most: those of the mesh in use."""
+def _machine() -> tuple[str, int]:
+    """The kind of the devices, and how many of them may share a batch.
+
+    Those of the mesh in use; without one all that are here.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        return jax.device_count()
-    kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    return math.prod(size for size, kind in kinds if kind != AxisType.Manual)
+    if mesh.empty or mesh.abstract_device is None:
+        return jax.devices()[0].device_kind, jax.device_count()
+    axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    shared = (size for size, kind in axes if kind != AxisType.Manual)
+    return mesh.abstract_device.device_kind, math.prod(shared)

@@ -2,55 +2,51 @@
 
 import jax
 import jax.numpy as jnp
-import pytest
-from jax.sharding import AbstractMesh, AxisType
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from hypersphere import ops
 from tests.ops.test_curves import compile_for
 
 
-def layouts(batch, features, window, mesh=None):
-    """The layouts that the gradient of a layer asks for, by a TPU's choices."""
+def layouts(batch, features, window, *, kind="TPU v5 lite", devices=1):
+    """The layouts that the gradient of a layer asks for, by the choices for a TPU."""
     x = jax.ShapeDtypeStruct((batch, 4, 4, 2), jnp.bfloat16)
     kernel = jax.ShapeDtypeStruct((window, window, 2, features), jnp.bfloat16)
-    total = lambda x, kernel: ops.sphere_conv(x, kernel).sum()  # noqa: E731
+    device = AbstractDevice(kind, None, "tpu")
+    mesh = AbstractMesh((devices,), ("data",), abstract_device=device)
 
     def gradient(x, kernel):
-        if mesh is None:
-            return jax.grad(total)(x, kernel)
         with jax.sharding.use_abstract_mesh(mesh):
-            return jax.grad(total)(x, kernel)
+            return jax.grad(lambda *a: ops.sphere_conv(*a).sum())(x, kernel)
 
-    found = jax.make_jaxpr(gradient)(x, kernel).eqns
     return [
         eqn.params["layout"].major_to_minor
-        for eqn in found
+        for eqn in jax.make_jaxpr(gradient)(x, kernel).eqns
         if eqn.primitive.name == "layout_constraint"
     ]
 
 
-@pytest.mark.parametrize(
-    ("batch", "features", "window", "is_by_examples"),
-    [
-        (jax.device_count() * 128, 128, 3, True),
-        (jax.device_count() * 128, 129, 3, False),
-        (jax.device_count() * 128, 128, 1, False),
-        (jax.device_count() * 128 - 1, 128, 3, False),
-    ],
-)
-def test_a_tpu_has_examples_across_its_lanes_where_that_pays(
-    batch, features, window, is_by_examples, monkeypatch
-):
+def test_a_small_tpu_has_examples_across_its_lanes_where_that_pays(monkeypatch):
     compile_for(monkeypatch, "tpu")
     by_examples = (1, 2, 3, 0)  # height, width, features, batch
-    expected = {by_examples} if is_by_examples else set()
-    assert set(layouts(batch, features, window)) == expected
+    assert set(layouts(128, 128, 3)) == {by_examples}
+    assert set(layouts(128, 128, 3, kind="TPU v6 lite")) == {by_examples}
+    assert not layouts(128, 129, 3)
+    assert not layouts(128, 128, 1)
+    assert not layouts(128, 128, 3, kind="TPU v5")
     compile_for(monkeypatch, "cpu")
-    assert layouts(batch, features, window) == []
+    assert not layouts(128, 128, 3)
 
 
 def test_the_examples_of_each_device_have_to_fill_the_lanes(monkeypatch):
     compile_for(monkeypatch, "tpu")
-    four = AbstractMesh((4,), ("data",), axis_types=(AxisType.Auto,))
-    assert layouts(512, 8, 3, four)
-    assert not layouts(256, 8, 3, four)
+    assert not layouts(127, 8, 3)
+    assert layouts(512, 8, 3, devices=4)
+    assert not layouts(256, 8, 3, devices=4)
+
+
+def test_a_layer_without_a_mesh_is_the_same(monkeypatch):
+    compile_for(monkeypatch, "tpu")
+    x = jax.ShapeDtypeStruct((128 * jax.device_count(), 4, 4, 2), jnp.bfloat16)
+    kernel = jax.ShapeDtypeStruct((3, 3, 2, 8), jnp.bfloat16)
+    assert "layout_constraint" not in str(jax.make_jaxpr(ops.sphere_conv)(x, kernel))
