@@ -17,7 +17,8 @@ Command:
     python -m hypersphere.experiments run \
         configs/ablation_margin_cifar10.py:scale=small --seeds=3
 
-Reached: not yet run to the end.
+Reached: 51 runs; no loss on class centres is better than plain softmax (65.7 %), most
+are 2 to 4 points worse; docs/results.md.
 """
 
 import dataclasses

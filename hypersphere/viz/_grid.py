@@ -82,9 +82,8 @@ def curve_grid(
         raise ValueError("curve_grid needs a line with a finite value, got none.")
     names = [name for name, bundle in lines.items() if not bundle.color]
     looks = {name: _look(i) for i, name in enumerate(names)}
-    figure = new_figure(
-        1.8 + 2.7 * len(columns), 1.2 + 2.2 * len(grid), title=title, caption=caption
-    )
+    height = max(1.2 + 2.2 * len(grid), 0.8 + 0.2 * len(lines))
+    figure = new_figure(1.8 + 2.7 * len(columns), height, title=title, caption=caption)
     axes = figure.subplots(
         len(grid), len(columns), squeeze=False, sharex=True, sharey=True
     )
@@ -98,7 +97,7 @@ def curve_grid(
         _step_axis(last, log=log_steps)
     figure.legend(
         handles=[_handle(name, lines[name], looks) for name in lines],
-        loc="outside right upper",
+        loc="outside right center",
         frameon=False,
         fontsize=8,
         labelcolor=INK,
