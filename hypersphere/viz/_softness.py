@@ -14,21 +14,20 @@ from hypersphere.viz._style import (
     plain_axes,
 )
 
-_CAPTION = "softness k of each filter; dashed: the start, line: the median"
-
 
 def softness(
     softness: Mapping[str, np.ndarray], *, start: float = 0.75, title: str = ""
 ) -> Figure:
     """Histogram, layer by layer, of the softness k that filters have learned.
 
-    All panels share their range. The dashed line marks where every filter began. Of
-    more than 12 layers, 12 are drawn, evenly chosen, the first and last among them.
+    All panels share their range. The dashed line marks where filters begin unless a
+    layer is told otherwise. Of more than 12 layers, 12 are drawn, evenly chosen, the
+    first and last among them.
 
     Args:
         softness: Layer name -> the k of its filters, positive, dimensionless, any
             shape, drawn in the order given.
-        start: The k of the first step.
+        start: The k of the dashed line.
         title: Heading of the figure.
 
     Returns:
@@ -45,11 +44,8 @@ def softness(
         )
     most = max(start, *(k.max() for k in values.values()))
     bins = np.linspace(0, 1.05 * most, 31)
-    figure, panels = layer_panels(
-        list(values),
-        title=title,
-        caption=_CAPTION,
-    )
+    caption = f"softness k of each filter; line: median; dashed: {start:g}, the default"
+    figure, panels = layer_panels(list(values), title=title, caption=caption)
     for name, axes in panels.items():
         k = values[name]
         plain_axes(axes)
