@@ -1,0 +1,50 @@
+r"""Losses on an angular head behind spherical layers, against plain softmax.
+
+Claim: Liu et al., NIPS 2017, the table of losses: W-Softmax and GA-Softmax are more
+accurate than softmax.
+
+Recipe: `study_operators.py` with cosine layers, without smoothed targets, which a
+margin excludes. W-Softmax with cosine, linear and sigmoid logits; A-Softmax with margin
+4 and GA-Softmax (linear) with 1.5 and 2. A margin comes over the second half, its
+weight growing evenly from 0 to 1, because from the first step on it makes short
+features cheap (`ga_15_early` shows it); the authors' L-Softmax and SphereFace let it
+come late as well. `ga_15_scale` has 5.7 in place of the features' lengths, and
+`ga_15_still` learns nothing through these.
+
+Command:
+    python train.py --config=configs/study_losses.py:loss=ga_15 --workdir=runs/ga
+    python -m hypersphere.experiments run configs/study_losses.py:scale=small --seeds=5
+    python -m hypersphere.experiments compare results/small/study_losses --by=loss \
+        --to=softmax
+
+Reached: not run yet.
+"""
+
+import dataclasses
+
+from configs import study_operators
+from hypersphere import recipes
+from hypersphere.experiments import family
+from hypersphere.training import TrainConfig
+
+_LATE = {"ramp_begin": "50%", "ramp_end": "100%", "ramp_shape": "linear"}
+
+LOSSES = {
+    "softmax": recipes.Softmax(),
+    "w_cosine": recipes.WSoftmax(),
+    "w_linear": recipes.WSoftmax(similarity="linear"),
+    "w_sigmoid": recipes.WSoftmax(similarity="sigmoid"),
+    "a_4": recipes.ASoftmax(margin=4.0, **_LATE),
+    "ga_15": recipes.GASoftmax(margin=1.5, **_LATE),
+    "ga_2": recipes.GASoftmax(margin=2.0, **_LATE),
+    "ga_15_scale": recipes.GASoftmax(margin=1.5, scale=5.7, **_LATE),
+    "ga_15_still": recipes.GASoftmax(margin=1.5, stop_norm_gradient=True, **_LATE),
+    "ga_15_early": recipes.GASoftmax(margin=1.5),
+}
+
+
+@family(loss=tuple(LOSSES))
+def get_config(loss: str, scale: str) -> TrainConfig:
+    config = study_operators.get_config(f"operator=cosine,scale={scale}")
+    config.loss = dataclasses.replace(LOSSES[loss])
+    return config
