@@ -10,7 +10,7 @@ from scipy import special
 
 from hypersphere import evaluation
 from hypersphere.commands._report import progress
-from hypersphere.commands._sets import Examples, asked, labelled
+from hypersphere.commands._sets import Examples, asked, calibration, labelled
 from hypersphere.training import Trained, open_trained
 
 
@@ -21,6 +21,7 @@ def evaluate(
     part: str = "test",
     data_dir: str = "",
     corrupt: Sequence[str] = (),
+    recalibrate: bool = False,
     batch_size: int = 256,
     best: bool = False,
     config_file: str = "",
@@ -37,6 +38,9 @@ def evaluate(
         part: `train`, `test` or `validation`.
         data_dir: As `config.data.data_dir`; empty for the run's.
         corrupt: Names of `evaluation.CORRUPTIONS`, each tried at five strengths.
+        recalibrate: Whether the statistics of batch normalization are taken anew from
+            10,000 of the run's training images, as its `test@recalibrated` does;
+            running averages follow weights that change fast too slowly.
         batch_size: Images at a time.
         best: Whether to take the checkpoint of the best test accuracy.
         config_file: The config file of a run that has parts of its own.
@@ -49,7 +53,8 @@ def evaluate(
 
     Raises:
         FileNotFoundError: If the folder or the set is not there.
-        ValueError: If it does not fit the model, or has no example.
+        ValueError: If it does not fit the model, or has no example; if there is no
+            batch normalization to recalibrate.
 
     Example:
         >>> from hypersphere import commands
@@ -62,6 +67,10 @@ def evaluate(
             f"`corrupt` knows {', '.join(evaluation.CORRUPTIONS)}, got {unknown[0]!r}."
         )
     trained = open_trained(folder, best=best, config_file=config_file)
+    if recalibrate:
+        trained.recalibrate(
+            calibration(trained, data_dir=data_dir, config_file=config_file)
+        )
     examples, told = labelled(
         trained, source, part, data_dir=data_dir, config_file=config_file
     )

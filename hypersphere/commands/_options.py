@@ -55,6 +55,11 @@ def evaluate(add: Add) -> None:
         metavar="NAMES",
         help=f"of {','.join(evaluation.CORRUPTIONS)}, each at five strengths",
     )
+    add(
+        "--recalibrate",
+        action="store_true",
+        help="take batch normalization's statistics anew from 10,000 training images",
+    )
     _out_options(add, "the confusion matrix")
 
 

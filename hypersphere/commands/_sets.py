@@ -1,6 +1,7 @@
 """Images for a trained model: sets by their source, image files, folders of them."""
 
 import copy
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,9 @@ import numpy as np
 
 from hypersphere import data, training
 from hypersphere.training import Answers, Trained
+from hypersphere.training.compute._moments import CALIBRATED
 from hypersphere.training.run._feed import held_back, read_set
+from hypersphere.training.run._spacing import Spaced
 
 PARTS = ("train", "test", "validation")
 
@@ -77,20 +80,13 @@ def labelled(
     Raises:
         ValueError: If there is no such part, or there are other classes.
     """
-    config = copy.deepcopy(trained.config)
-    config.data.data_dir = data_dir or config.data.data_dir
-    own = training.own_of(config_file) if config_file else {}
-    dataset, told = own.get("dataset"), ""
+    config = _config(trained, data_dir)
     if source:
-        found = read_set(config, source)
+        found, told = read_set(config, source), ""
         if by_name:
             found, told = data.with_classes(found, trained.class_names)
-    elif dataset is not None:
-        found = dataset(config) if callable(dataset) else dataset
-        found = held_back(found, config)
     else:
-        found = held_back(read_set(config, config.data.source), config)
-        found, told = data.with_classes(found, trained.class_names)
+        found, told = _own_set(trained, config, config_file)
     chosen = getattr(found, part, None) if part in PARTS else None
     if chosen is None:
         there = [name for name in PARTS if getattr(found, name, None) is not None]
@@ -108,6 +104,50 @@ def labelled(
 
     digest = lambda: data.contents(found)[part]  # noqa: E731
     return Examples(name, len(chosen.images), classes, batches, [], digest), told
+
+
+def calibration(
+    trained: Trained, *, data_dir: str = "", config_file: str = ""
+) -> Iterator[np.ndarray]:
+    """What a run's `@recalibrated` takes: batches of training images, each of all.
+
+    Args:
+        trained: The model, whose config says how many are a batch.
+        data_dir: As `config.data.data_dir`; empty for the run's own.
+        config_file: The config file of a run, which may bring a `get_dataset`.
+    """
+    config = _config(trained, data_dir)
+    found, _ = _own_set(trained, config, config_file)
+    is_streamed = isinstance(found, data.RecordSet)
+    parts: Any = found.train if is_streamed else found.train.images
+    most = min(CALIBRATED, len(parts))
+    size = min(config.eval_batch_size, most)
+    some = Spaced(parts, most // size * size, size)
+    if is_streamed:
+        found = dataclasses.replace(found, train=some)
+        examples = _streamed(found.name, found, "train", (), config)
+        return (batch.images for batch in examples.batches(0, size))
+    rows = some.index(np.arange(len(some)))
+    return (parts[each] for each in rows.reshape(-1, size))
+
+
+def _config(trained: Trained, data_dir: str) -> training.TrainConfig:
+    """The run's, with images in a folder of this machine."""
+    config = copy.deepcopy(trained.config)
+    config.data.data_dir = data_dir or config.data.data_dir
+    return config
+
+
+def _own_set(
+    trained: Trained, config: training.TrainConfig, config_file: str
+) -> tuple[Any, str]:
+    """What a run was trained on, and a line on what its classes lack."""
+    own = training.own_of(config_file) if config_file else {}
+    if (dataset := own.get("dataset")) is not None:
+        found = dataset(config) if callable(dataset) else dataset
+        return held_back(found, config), ""
+    found = held_back(read_set(config, config.data.source), config)
+    return data.with_classes(found, trained.class_names)
 
 
 class _Rest:

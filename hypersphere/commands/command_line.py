@@ -76,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run_evaluate(chosen: argparse.Namespace) -> None:
     found = _evaluate.evaluate(
-        chosen.folder, corrupt=chosen.corrupt, **_options.of_set(chosen)
+        chosen.folder,
+        corrupt=chosen.corrupt,
+        recalibrate=chosen.recalibrate,
+        **_options.of_set(chosen),
     )
     if found["told"]:
         say(found["told"])

@@ -16,7 +16,7 @@ from hypersphere import data, nn
 from hypersphere._extras import need
 from hypersphere._select import dotted
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
-from hypersphere.training.compute import _build
+from hypersphere.training.compute import _build, _moments
 from hypersphere.training.compute._loss import KEPT
 from hypersphere.training.compute._parts import (
     Images,
@@ -67,8 +67,8 @@ class Trained:
         numbers = tuple(map(str, range(images.num_classes)))
         self.class_names = images.class_names or numbers
         model.set_attributes(nn.AngularHead, chunk=0, raise_if_not_found=False)
-        graph, self._state = nnx.split(model)
-        self._call = jax.jit(functools.partial(self._answers, graph))
+        self._graph, self._state = nnx.split(model)
+        self._call = jax.jit(functools.partial(self._answers, self._graph))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -102,11 +102,49 @@ class Trained:
             found = self.answers(np.pad(batch, widths))
             yield Answers(*(x if x is None else x[: len(batch)] for x in found))
 
+    def recalibrate(self, batches: Iterable[np.ndarray]) -> None:
+        """Takes the statistics of batch normalization anew, as means over batches.
+
+        What an evaluation `@recalibrated` of a run does: they are then those of the
+        weights as they are, however slowly running averages follow these.
+
+        Args:
+            batches: Training images, uint8 of shape (n, height, width, channels), or
+                other examples. Batches weigh alike and their own statistics count, so
+                each should be large and have of all classes.
+
+        Raises:
+            ValueError: If the model has no batch normalization, or there is no batch.
+        """
+        model = nnx.merge(self._graph, self._state)
+        if not _moments.batch_norms(model):
+            raise ValueError(
+                f"Statistics taken anew need batch normalization (`nnx.BatchNorm`), "
+                f"and {self.name} has none."
+            )
+
+        @jax.jit
+        def moments(state: Any, images: jax.Array) -> list[jax.Array]:
+            model = nnx.merge(self._graph, state)
+            return _moments.moments(model, self._normalized(images))
+
+        if not (found := [moments(self._state, images) for images in batches]):
+            raise ValueError(
+                f"Statistics of {self.name} taken anew need at least one batch of "
+                "training images, got none."
+            )
+        _moments.put_moments(model, _moments.mean_of(found))
+        _, self._state = nnx.split(model)
+
+    def _normalized(self, images: Any) -> Any:
+        if images.dtype != np.uint8:
+            return images
+        config = self.config.data
+        return data.normalize(images, mean=config.mean, std=config.std)
+
     def _answers(self, graph: Any, state: Any, images: jax.Array) -> Any:
         model = nnx.merge(graph, state)
-        if images.dtype == np.uint8:
-            config = self.config.data
-            images = data.normalize(images, mean=config.mean, std=config.std)
+        images = self._normalized(images)
         features = model.features(images) if has_features(model) else None
         outputs = call_model(model, images)
         scores = self.config.loss.scores(outputs)

@@ -112,6 +112,37 @@ def test_an_evaluation_counts_as_a_loop_does(opened, digits):
     assert len(found["corrupted"]["contrast"]) == 5
 
 
+def test_statistics_taken_anew_are_those_of_the_training_images(run):
+    trained = training.open_trained(run)
+    images = data.load(trained.config.data.source).train.images
+    trained.config.eval_batch_size = len(images) // 2
+    for found, every_second in zip(
+        _sets.calibration(trained), (images[::2], images[1::2]), strict=True
+    ):
+        np.testing.assert_array_equal(found, every_second)
+    trained.config.eval_batch_size = 2 * len(images)
+    (batch,) = batches = list(_sets.calibration(trained))
+    np.testing.assert_array_equal(batch, images)
+    before = trained.answers(batch)
+    trained.recalibrate(batches)
+    model, _ = training.load(run)
+    model.set_attributes(use_running_average=False, raise_if_not_found=False)
+    expected, _ = of(model, batch)
+    found = trained.answers(batch).logits
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(before.logits - found).max() > 1e-2
+    with pytest.raises(ValueError, match="at least one batch of training images"):
+        trained.recalibrate([])
+
+
+def test_an_evaluation_recalibrates_what_it_opens(opened, monkeypatch):
+    asked = []
+    monkeypatch.setattr(opened, "recalibrate", lambda batches: asked.extend(batches))
+    size = opened.config.eval_batch_size
+    commands.evaluate("", recalibrate=True)
+    assert sum(map(len, asked)) == opened.images.train // size * size
+
+
 def test_a_temperature_is_judged_on_examples_it_was_not_fitted_on():
     random = np.random.default_rng(0)
     logits = random.standard_normal((400, 3)) * 4

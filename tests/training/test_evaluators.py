@@ -7,6 +7,7 @@ import pytest
 
 from hypersphere import training, viz
 from hypersphere.training.checkpoints._checkpoint import Checkpoints
+from hypersphere.training.compute._moments import mean_of
 from hypersphere.training.machine._stop import StopSign
 from hypersphere.training.run import _judge, _loop
 from hypersphere.training.run._progress import Progress
@@ -261,8 +262,7 @@ def test_recalibrated_statistics_are_those_of_training_images(in_three_ways):
     for one in ways:
         split = one.evaluators[names[0]].calibration
         found = [one.program.moments(state, b.pool, b.order) for b in split]
-        mean = jax.tree.map(lambda *x: sum(x) / len(x), *found)
-        statistics.append(one.program.recalibrated(state, mean))
+        statistics.append(one.program.recalibrated(state, mean_of(found)))
     whole, (batch,) = ways[0], ways[0].evaluators[names[1]].split
     judged = lambda state, how: whole.program.judge(state, *batch, statistics=how)  # noqa: E731
     # The statistics of all of them at once are those of this batch.

@@ -12,7 +12,7 @@ from hypersphere import data, models, nn
 from hypersphere._average import fullness
 from hypersphere._dtypes import common
 from hypersphere._select import dotted
-from hypersphere.training.compute import _head
+from hypersphere.training.compute import _head, _moments
 from hypersphere.training.compute._average import moving_average
 from hypersphere.training.compute._frozen import hold_still, still_layers
 from hypersphere.training.compute._geometry import back_on_spheres, geometry
@@ -81,7 +81,7 @@ class Task:
         self._parts, self.config, self.mesh = parts, config, mesh
         abstract = nnx.eval_shape(parts.make_model)
         self.has_features = has_features(abstract)
-        self.has_batch_norm = bool(_batch_norms(abstract))
+        self.has_batch_norm = bool(_moments.batch_norms(abstract))
         self._graph, params, _, streams = nnx.split(abstract, nnx.Param, KEPT, ...)
         self._streams = nnx.to_pure_dict(streams)
         self._directions = frozenset(nn.directions(abstract))
@@ -204,24 +204,14 @@ class Task:
         return sums | {"examples": jnp.sum(weights)}
 
     def moments(self, state: TrainState, images: jax.Array) -> list[jax.Array]:
-        """Mean and mean square of what each batch normalization gets from a batch.
+        """`_moments.moments` of what is judged."""
+        return _moments.moments(self._used_model(state), self._normalized(images))
 
-        What is judged is asked, with the statistics of the batch as in training.
-        """
-        model = self._used_model(state)
-        layers = _batch_norms(model)
-        for layer in layers:
-            layer.use_running_average, layer.momentum = False, 0.0
-        call_model(model, self._normalized(images))
-        pairs = [(layer.mean[...], layer.var[...]) for layer in layers]
-        return [jnp.stack([mean, var + mean**2]) for mean, var in pairs]
-
-    def recalibrated(self, state: TrainState, moments: list[jax.Array]) -> TrainState:
+    def recalibrated(self, state: TrainState, means: list[jax.Array]) -> TrainState:
         """The state with these means over batches in place of running averages."""
         params, stats = self.judged(state)
         model = self._merge(params, stats)
-        for layer, (mean, square) in zip(_batch_norms(model), moments, strict=True):
-            layer.mean[...], layer.var[...] = mean, jnp.maximum(square - mean**2, 0)
+        _moments.put_moments(model, means)
         stats = stats | nnx.to_pure_dict(nnx.state(model, KEPT))
         return state._replace(params=params, stats=stats, average=())
 
@@ -377,10 +367,6 @@ def _streams(template: Any, key: jax.Array) -> Any:
 
     leaves, structure = jax.tree.flatten(template)
     return structure.unflatten(begun(i, leaf) for i, leaf in enumerate(leaves))
-
-
-def _batch_norms(model: nnx.Module) -> list[Any]:
-    return [m for _, m in nnx.iter_modules(model) if isinstance(m, nnx.BatchNorm)]
 
 
 def _debias(model: nnx.Module, updates: jax.Array) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from hypersphere.training.compute._moments import mean_of
 from hypersphere.training.compute._program import Program
 from hypersphere.training.compute._step import TrainState
 from hypersphere.training.machine._stop import StopSign
@@ -116,8 +117,8 @@ class Judge:
             jax.block_until_ready(moments[-min(_AHEAD, len(moments))])
             if self._sign.is_up():
                 return {}
-        mean = jax.tree.map(lambda *x: sum(x) / len(x), *moments)
-        return self.evaluate(self._program.recalibrated(state, mean), evaluator.split)
+        again = self._program.recalibrated(state, mean_of(moments))
+        return self.evaluate(again, evaluator.split)
 
     def out_of_patience(self, progress: Progress) -> str:
         """Why training ends here; empty if it does not."""

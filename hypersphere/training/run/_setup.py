@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 import hypersphere
 from hypersphere.training.compute import _build
 from hypersphere.training.compute._check_parts import check_parts
+from hypersphere.training.compute._moments import CALIBRATED
 from hypersphere.training.compute._parts import (
     Images,
     MakeParts,
@@ -90,8 +91,6 @@ def prepare(
     return Setup(config, feed, evaluators, program, told(parts, given))
 
 
-_CALIBRATED = 10_000  # images that means of batch normalization are taken over
-
 # Where the files are and how they are read may be another thing on each host.
 _OF_EACH_HOST = {"data.data_dir", "data.threads", "data.workers", "data.max_bad"}
 
@@ -167,7 +166,7 @@ def _make_evaluators(
 
 def _calibration(config: TrainConfig, feed: Feed) -> Split:
     """Training images in full batches, each of which has of all the set."""
-    most = min(_CALIBRATED, feed.images.train)
+    most = min(CALIBRATED, feed.images.train)
     batch_size = eval_size(feed, most)
     return feed.split("train", most=most // batch_size * batch_size, mixed=True)
 
