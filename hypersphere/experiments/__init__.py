@@ -6,6 +6,7 @@ Needs the extra `[train]`. `python -m hypersphere.experiments --help` says the c
 from hypersphere.experiments._compare import (
     Difference as Difference,
     compare as compare,
+    compare_arms as compare_arms,
 )
 from hypersphere.experiments._family import Family as Family, family as family
 from hypersphere.experiments._record import (

@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     add("folder", help="such as results/small/ablation_loss")
     add("--by", required=True, help="the parameter that arms differ in")
     add("--to", required=True, metavar="ARM", help="that all are measured by")
+    add(
+        "--within",
+        default="",
+        metavar="NAMES",
+        help="parameters, with commas, of which each combination is compared by itself",
+    )
     add("--statistics", default="recalibrated", help="default %(default)s")
     add(
         "--margin",
@@ -103,6 +109,7 @@ def _compare(options: argparse.Namespace) -> int:
         records,
         by=options.by,
         to=options.to,
+        within=[name for name in options.within.split(",") if name],
         statistics=options.statistics,
         margin=options.margin,
     )

@@ -1,7 +1,7 @@
 """Is one arm of a family better than another? Differences with their intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,7 @@ def compare(
     *,
     by: str,
     to: str,
+    within: Sequence[str] = (),
     statistics: str = "recalibrated",
     margin: float = 1.0,
 ) -> list[Difference]:
@@ -51,8 +52,10 @@ def compare(
 
     Args:
         records: Of one family and scale.
-        by: The parameter that arms differ in; others are pooled.
+        by: The parameter that arms differ in.
         to: The arm that all are measured by.
+        within: Parameters of which each combination is compared by itself; all
+            comparisons are corrected together. Further parameters are pooled.
         statistics: Batch normalization's, of `running`, `debiased`, `batch` and
             `recalibrated`.
         margin: The difference that would matter, in points, declared before.
@@ -78,31 +81,72 @@ def compare(
         Welch, Biometrika 1947; Holm, Scandinavian Journal of Statistics 1979;
         Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 1987.
     """
-    arms: dict[str, list[float]] = {}
+    groups: dict[str, dict[str, list[float]]] = {}
     for record in records:
-        if by not in record.choices:
-            raise ValueError(
-                f"`compare` needs a parameter that the runs have, got {by!r}; there "
-                f"are {', '.join(record.choices)}."
-            )
+        for name in (by, *within):
+            if name not in record.choices:
+                raise ValueError(
+                    f"`compare` needs a parameter that the runs have, got {name!r}; "
+                    f"there are {', '.join(record.choices)}."
+                )
+        group = ", ".join(f"{name}={record.choices[name]}" for name in within)
+        arms = groups.setdefault(group, {})
         value = 100 * record.accuracy(statistics)
         arms.setdefault(str(record.choices[by]), []).append(value)
-    arms = {name: [x for x in each if math.isfinite(x)] for name, each in arms.items()}
-    few = [name for name, each in arms.items() if len(each) < 2]
-    if to not in arms or few or len(arms) < 2:
-        what = f"no arm {to!r}" if to not in arms else f"fewer than two runs of {few}"
-        raise ValueError(
-            f"`compare` needs two arms of two runs each with an accuracy by "
-            f"{statistics!r} statistics, got {what}; the arms are {', '.join(arms)}."
-        )
-    others = sorted(set(arms) - {to})
-    tests = [_welch(arms[name], arms[to], margin) for name in others]
+    of = f" with an accuracy by {statistics!r} statistics"
+    return compare_arms(groups, to=to, margin=margin, of=of)
+
+
+def compare_arms(
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    to: str,
+    margin: float = 1.0,
+    of: str = "",
+) -> list[Difference]:
+    """Within each group every arm against one, all comparisons corrected together.
+
+    Args:
+        groups: Name -> arm -> a number of each run, in points; what is not finite is
+            left out. The names, which may be empty, go before those of the arms.
+        to: The arm that all are measured by.
+        margin: The difference that would matter, in points, declared before.
+        of: What the numbers are, for an error.
+
+    Returns:
+        A difference for each other arm, group by group, in the order of their names.
+
+    Raises:
+        ValueError: If a group has no such arm, or an arm fewer than two numbers.
+
+    Example:
+        >>> from hypersphere import experiments
+        >>> arms = {"plain": [60.1, 60.3, 59.8], "linear": [62.0, 62.4, 62.1]}
+        >>> (found,) = experiments.compare_arms({"": arms}, to="plain")
+        >>> found.arm, round(found.mean, 1), found.verdict
+        ('linear', 2.1, 'more')
+    """
+    names, tests = [], []
+    for group, found in groups.items():
+        arms = {k: [x for x in v if math.isfinite(x)] for k, v in found.items()}
+        few = [name for name, each in arms.items() if len(each) < 2]
+        if to not in arms or few or len(arms) < 2:
+            what = (
+                f"no arm {to!r}" if to not in arms else f"fewer than two runs of {few}"
+            )
+            raise ValueError(
+                f"`compare` needs two arms of two runs each{of}, got {what}"
+                f"{group and f' in {group}'}; the arms are {', '.join(arms)}."
+            )
+        for name in sorted(set(arms) - {to}):
+            names.append((f"{group}: {name}" if group else name, arms[name], arms[to]))
+            tests.append(_welch(arms[name], arms[to], margin))
     different = holm([p for *_, p, _ in tests])
     equivalent = holm([p for *_, p in tests])
     return [
         Difference(
             name,
-            (len(arms[name]), len(arms[to])),
+            (len(arm), len(other)),
             mean,
             low,
             high,
@@ -111,8 +155,8 @@ def compare(
             p_same,
             _verdict(mean, low, high, p_holm, p_same, margin),
         )
-        for name, (mean, low, high, p, _), p_holm, p_same in zip(
-            others, tests, different, equivalent, strict=True
+        for (name, arm, other), (mean, low, high, p, _), p_holm, p_same in zip(
+            names, tests, different, equivalent, strict=True
         )
     ]
 

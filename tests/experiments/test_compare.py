@@ -1,10 +1,12 @@
 """Differences of arms: against SciPy, by hand, and what words they carry."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from hypersphere.experiments import Record, compare
+from hypersphere.experiments import Record, compare, compare_arms
 from hypersphere.experiments.__main__ import main
 from hypersphere.experiments._compare import holm
 
@@ -51,6 +53,32 @@ def test_differences_are_welchs_and_the_words_are_what_they_carry():
     wide = stats.ttest_ind(arms["alike"], plain, equal_var=False)
     inside = wide.confidence_interval(0.9)
     assert -1 < inside.low < inside.high < 1 and found["alike"].p_equivalent < 0.05
+
+
+def test_groups_are_compared_by_themselves_and_corrected_together():
+    random = np.random.default_rng(1)
+    arms = {
+        (group, name): (60 + 5 * (group == "b") + random.standard_normal(6)).tolist()
+        for group in "ab"
+        for name in ("plain", "linear")
+    }
+    groups = {f"g={g}": {n: arms[g, n] for n in ("plain", "linear")} for g in "ab"}
+    records = [
+        dataclasses.replace(one, choices=one.choices | {"g": group})
+        for (group, name), values in arms.items()
+        for one in runs(**{name: values})
+    ]
+    found = compare(records, by="operator", to="plain", within=["g"])
+    assert found == compare_arms(groups, to="plain")
+    assert [each.arm for each in found] == ["g=a: linear", "g=b: linear"]
+    for each, group in zip(found, "ab", strict=True):
+        test = stats.ttest_ind(
+            arms[group, "linear"], arms[group, "plain"], equal_var=False
+        )
+        np.testing.assert_allclose(each.p, test.pvalue, rtol=1e-9)
+    np.testing.assert_allclose([x.p_holm for x in found], holm([x.p for x in found]))
+    with pytest.raises(ValueError, match="no arm 'plain' in g=a; the arms are linear"):
+        compare_arms({"g=a": {"linear": [1.0, 2.0]}}, to="plain")
 
 
 def test_holm_steps_down():
