@@ -69,7 +69,9 @@ def test_groups_are_compared_by_themselves_and_corrected_together():
         for one in runs(**{name: values})
     ]
     found = compare(records, by="operator", to="plain", within=["g"])
-    assert found == compare_arms(groups, to="plain")
+    again = compare_arms(groups, to="plain")
+    assert [each.arm for each in found] == [each.arm for each in again]
+    np.testing.assert_allclose([x.p for x in found], [x.p for x in again], rtol=1e-9)
     assert [each.arm for each in found] == ["g=a: linear", "g=b: linear"]
     for each, group in zip(found, "ab", strict=True):
         test = stats.ttest_ind(

@@ -1,0 +1,168 @@
+"""How the networks of a study stand damaged test images.
+
+python results/robustness.py results/small/study_operators --runs=runs --data_dir=DIR
+python results/robustness.py results/small/study_operators --plot
+
+The first asks the networks in the folders of the study's runs, with batch
+normalization's statistics of 10,000 training images, and adds a line for each to
+`robustness.jsonl` in the folder of the study; what has a line is not asked again. Both
+print the tables that it makes: of the right answers to undamaged images the share that
+is still right, in percent, as a mean over the five strengths of a damage, and its
+differences to the plain network (Welch, Holm over all of them).
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from hypersphere import evaluation, experiments, training
+from hypersphere.commands import _sets
+
+DAMAGES = ("contrast", "brightness", "scale", "noise")
+STRENGTHS = range(1, 6)
+
+Line = dict[str, Any]
+
+
+def ask(folders: Sequence[Path], data_dir: str) -> Iterator[Line]:
+    """What each network has right, of the run's own test images, damaged or not."""
+    first = training.open_trained(folders[0])
+    calibration = list(_sets.calibration(first, data_dir=data_dir))
+    examples, _ = _sets.labelled(first, data_dir=data_dir)
+    batches = list(examples.batches(0, 1000))
+    images = np.concatenate([batch.images for batch in batches])
+    labels = np.concatenate([batch.labels for batch in batches])
+    damaged = {
+        (name, strength): evaluation.corrupted(images, name, strength)
+        for name in DAMAGES
+        for strength in STRENGTHS
+    }
+    for number, folder in enumerate(folders, 1):
+        sys.stderr.write(f"[{number}/{len(folders)}] {folder}\n")
+        trained = training.open_trained(folder)
+        trained.recalibrate(calibration)
+
+        def accuracy(images: np.ndarray, trained: Any = trained) -> float:
+            parts = np.split(images, range(1000, len(images), 1000))
+            logits = [x.logits for x in trained.of_batches(parts, 1000)]
+            right = evaluation.top_k_accuracy(np.concatenate(logits), labels)
+            return round(right, 4)
+
+        yield {
+            "operator": folder.parent.name.partition("=")[2],
+            "seed": trained.config.seed,
+            "clean": accuracy(images),
+            **{
+                name: [accuracy(damaged[name, strength]) for strength in STRENGTHS]
+                for name in DAMAGES
+            },
+        }
+
+
+def kept(line: Line, damage: str) -> float:
+    """Of what is right undamaged the share that is right damaged, in percent."""
+    return float(100 * np.mean(line[damage]) / line["clean"])
+
+
+def tables(lines: Sequence[Line], *, to: str = "plain") -> str:
+    """The shares by operator, and the differences to one, in Markdown."""
+    operators = sorted({line["operator"] for line in lines}, key=lambda x: (x != to, x))
+    head = ["operator", "n", "undamaged %", *(f"{name}, kept %" for name in DAMAGES)]
+    rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    groups: dict[str, dict[str, list[float]]] = {name: {} for name in DAMAGES}
+    for operator in operators:
+        runs = [line for line in lines if line["operator"] == operator]
+        cells = [operator, str(len(runs)), _spread([100 * x["clean"] for x in runs])]
+        for name in DAMAGES:
+            groups[name][operator] = [kept(line, name) for line in runs]
+            cells.append(_spread(groups[name][operator]))
+        rows.append("| " + " | ".join(cells) + " |")
+    found = experiments.compare_arms(groups, to=to)
+    differences = experiments.comparison_to_markdown(found, to=to)
+    return "\n".join(rows) + "\n\n" + differences
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+
+
+def draw(lines: Sequence[Line]) -> Any:
+    """Accuracy over the strength of each damage, with 95 % intervals of the means."""
+    from hypersphere.viz import PALETTE
+    from hypersphere.viz._style import QUIET, new_figure, panel_title, plain_axes
+
+    operators = sorted({line["operator"] for line in lines}, key=lambda x: x != "plain")
+    figure = new_figure(11, 3.2, title="Damaged test images")
+    row = figure.subplots(1, len(DAMAGES), sharey=True)
+    for axes, name in zip(row, DAMAGES, strict=True):
+        plain_axes(axes)
+        panel_title(axes, name)
+        axes.set_xticks([0, *STRENGTHS])
+        axes.set_xlabel("strength", color=QUIET, fontsize=8)
+        for operator, color in zip(operators, PALETTE, strict=False):
+            runs = [x for x in lines if x["operator"] == operator]
+            y = 100 * np.array([[x["clean"], *x[name]] for x in runs])
+            half = stats.t.ppf(0.975, len(y) - 1) * stats.sem(y)
+            axes.errorbar(
+                range(len(STRENGTHS) + 1),
+                y.mean(0),
+                half,
+                color=color,
+                label=operator,
+                linewidth=1.2,
+                capsize=2,
+            )
+    row[0].set_ylabel("accuracy, %", color=QUIET, fontsize=8)
+    row[-1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def read(path: Path) -> list[Line]:
+    """The lines of a file; none if it is not there."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def main() -> None:
+    """Asks what is missing, and prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "study", type=Path, help="such as results/small/study_operators"
+    )
+    parser.add_argument("--runs", type=Path, help="the experiments' --workdir")
+    parser.add_argument("--data_dir", default="")
+    parser.add_argument("--plot", action="store_true", help="robustness.png as well")
+    options = parser.parse_args()
+    file = options.study / "robustness.jsonl"
+    if options.runs:
+        known = {(line["operator"], line["seed"]) for line in read(file)}
+        root = options.runs / options.study.parent.name / options.study.name
+        folders = [
+            folder
+            for folder in sorted(root.glob("operator=*/seed*"))
+            if (folder / "result.json").is_file()
+            and (folder.parent.name[9:], int(folder.name[4:])) not in known
+        ]
+        for line in ask(folders, options.data_dir) if folders else ():
+            with file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(line) + "\n")
+    if not (lines := read(file)):
+        parser.error(f"{file} has no line yet, and there are no finished runs.")
+    sys.stdout.write(tables(lines))
+    if options.plot:
+        from hypersphere.viz import save
+
+        save(draw(lines), options.study / "robustness.png")
+
+
+if __name__ == "__main__":
+    main()
