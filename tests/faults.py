@@ -656,4 +656,18 @@ FAULTS = (
         "permutation(there)[:0].tolist() + list(range(count))",
         "data/test_validation.py",
     ),
+    Fault(
+        "a rectifier lets slopes through at zero",
+        "models/_relu.py",
+        "jnp.where(known > 0,",
+        "jnp.where(known >= 0,",
+        "models/test_relu.py",
+    ),
+    Fault(
+        "statistics taken anew are those of the first batch",
+        "training/compute/_moments.py",
+        "sum(x) / len(x), *batches",
+        "x[0], *batches",
+        "training/test_evaluators.py",
+    ),
 )

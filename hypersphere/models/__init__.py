@@ -5,6 +5,7 @@ from hypersphere.models._decoupled_resnet import DecoupledResNet as DecoupledRes
 from hypersphere.models._googlenet import GoogLeNet as GoogLeNet
 from hypersphere.models._layers import KERNEL_INIT as KERNEL_INIT, Network as Network
 from hypersphere.models._prelu import PReLU as PReLU
+from hypersphere.models._relu import relu as relu
 from hypersphere.models._resnet import ResNet as ResNet
 from hypersphere.models._spherenet import SphereNet as SphereNet
 from hypersphere.models._vgg import VGG as VGG

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import variance_scaling
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float
 from hypersphere import nn, ops
 from hypersphere._checks import check_callable, check_magnitude
 from hypersphere._dtypes import widened
+from hypersphere.models._relu import relu
 
 Activation = Callable[..., Any]
 KERNEL_INIT = variance_scaling(2.0, "fan_in", "normal")
@@ -113,7 +113,7 @@ class Choices:
     width: int | float = 1.0
     head: Literal["linear", "angular"] | Callable[..., nnx.Module] = "linear"
     norm: Callable[..., nnx.Module] | None = nnx.BatchNorm
-    activation: Activation | None = jax.nn.relu
+    activation: Activation | None = relu
     sphere_norm: bool = False
     magnitude: Any = None
     dropout: float = 0.0

@@ -67,10 +67,7 @@ def _respond_jvp(curve: Curve, primals: Any, tangents: Any) -> tuple[Array, Arra
     to_cos = scale * _wide(of_product) + factor * _over(of_scale * unit, product)
     change = slope * to_cos
     for to_value, of_value in zip(slopes, of_values, strict=True):
-        of_value = jnp.broadcast_to(of_value, change.shape)
-        # A choice between two that are the same keeps XLA's CPU backend from summing
-        # the gradient with a library call that wants its factors stored.
-        change = change + to_value * jnp.where(response != 0, of_value, of_value)
+        change = change + to_value * _everywhere(of_value, response)
     return response, change.astype(product.dtype)
 
 
@@ -102,6 +99,17 @@ def _over(values: Array, product: Array) -> Array:
     if len(axes) == 1 and product.dtype == jnp.bfloat16:
         return spread(values, axes[0], product.shape[axes[0]])
     return jnp.broadcast_to(values, product.shape)
+
+
+def _everywhere(value: Array, response: Array) -> Array:
+    """A similarity's value for each response, which its transpose adds up."""
+    full = jnp.broadcast_to(value, response.shape)
+    if response.dtype == jnp.bfloat16:  # what is added up is stored, on a GPU
+        rounded = lax.reduce_precision(full.astype(jnp.bfloat16), 8, 7)
+        return rounded.astype(full.dtype)
+    # A choice between two that are the same keeps XLA's CPU backend from summing
+    # the gradient with a library call that wants its factors stored.
+    return jnp.where(response != 0, full, full)
 
 
 # Of x squared, the slope of (2 / pi) arcsin times 1 - x^2, and sin(pi x / 2) / x: as

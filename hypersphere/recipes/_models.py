@@ -122,7 +122,7 @@ class _Network(ModelConfig):
             width=self.width,
             head=_head(config),
             norm=self._norm(),
-            activation=jax.nn.relu if self.relu else None,
+            activation=models.relu if self.relu else None,
             sphere_norm=self.sphere_norm,
             magnitude=MAGNITUDES[self.magnitude](),
             dropout=self.dropout,

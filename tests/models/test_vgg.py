@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
@@ -37,7 +36,7 @@ def test_the_layers_of_features_are_of_the_same_kind_and_cover_the_grid():
         first, second = net.feature_layers
         assert type(first.conv) is type(second.conv) is nn.SphereConv
         assert (first.conv.kernel_size, second.conv.kernel_size) == (window, (1, 1))
-        assert first.norm is None and second.activation is jax.nn.relu
+        assert first.norm is None and second.activation is models.relu
 
 
 def test_dropout_is_after_each_layer_of_features():
