@@ -27,6 +27,7 @@ class _Plan(NamedTuple):
     is_bottleneck: bool = False
 
 
+_SHORTCUTS = ("projection", "spherical", "identity")
 _SMALL = (16, 16, 32, 64)
 _LARGE = (64, 64, 128, 256, 512)
 _PLANS = {
@@ -55,8 +56,9 @@ class ResNet(Network):
         depth: Layers with weights, the head among them: 20, 32, 44, 56 or 110 for
             CIFAR, 18, 34, 50, 101 or 152 for ImageNet.
         shortcut: How the input is added where a unit changes its shape. "projection" is
-            a 1x1 convolution, plain in every network, and `norm`; "identity" takes
-            every second pixel and appends zeros to the channels, without parameters.
+            a 1x1 convolution, plain in every network, and `norm`; "spherical" the same
+            with the convolution of the other layers; "identity" takes every second
+            pixel and appends zeros to the channels, without parameters.
         pre_activation: Whether `norm` and `activation` come before each convolution of
             a unit instead of after it, and once more before the mean. The stem is then
             the convolution alone, no `norm` follows a projection, and projections and
@@ -99,14 +101,14 @@ class ResNet(Network):
         self,
         *,
         depth: int = 20,
-        shortcut: Literal["projection", "identity"] = "projection",
+        shortcut: Literal["projection", "spherical", "identity"] = "projection",
         pre_activation: bool = False,
         rngs: nnx.Rngs,
         **choices: Any,
     ):
         shared = self._choose(rngs, **choices)
         check_one_of(shared.who, tuple(_PLANS), depth=depth)
-        check_one_of(shared.who, ("projection", "identity"), shortcut=shortcut)
+        check_one_of(shared.who, _SHORTCUTS, shortcut=shortcut)
         plan = _PLANS[depth]
         self.is_large = plan.filters == _LARGE
         self.image_shape = shared.image_shape(32 if self.is_large else 4)
@@ -199,9 +201,9 @@ class _Units:
             return None
         if self.shortcut == "identity":
             return _Subsample(strides, out - features)
-        plain = self.choices.plain()
-        plain = plain.bare() if self.pre_activation else plain.but(activation=None)
-        return ConvLayer(features, out, plain, window=(1, 1), strides=strides)
+        c = self.choices if self.shortcut == "spherical" else self.choices.plain()
+        c = c.bare() if self.pre_activation else c.but(activation=None)
+        return ConvLayer(features, out, c, window=(1, 1), strides=strides)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -210,7 +210,7 @@ class ResNet(_Network):
         depth: 20, 32, 44, 56 or 110 for small images; 18, 34, 50, 101 or 152 for those
             of ImageNet.
         shortcut: Where a unit changes its shape: `projection` for a plain 1x1
-            convolution, `identity` for none.
+            convolution, `spherical` for one like the others, `identity` for none.
         pre_activation: Whether units normalize and activate before each convolution
             instead of after it.
     """

@@ -68,6 +68,26 @@ def test_projections_are_plain_and_the_rest_is_spherical():
     assert all(type(layer.conv) is nn.SphereConv for layer in layers)
 
 
+def test_spherical_shortcuts_are_like_the_other_layers():
+    def net(**arguments):
+        return nnx.eval_shape(lambda: ResNet(**arguments, rngs=nnx.Rngs(0)))
+
+    def made(net):
+        units = [unit for stage in net.stages for unit in stage]
+        return [unit.shortcut for unit in units if unit.shortcut]
+
+    for choices in ({}, {"pre_activation": True}):
+        ours = made(net(shortcut="spherical", **choices))
+        plain = made(net(**choices))
+        assert [type(p.conv) for p in ours] == [nn.SphereConv, nn.SphereConv]
+        for one, other in zip(ours, plain, strict=True):
+            assert one.conv.kernel.shape == other.conv.kernel.shape
+            assert one.conv.strides == other.conv.strides == 2
+            assert type(one.norm) is type(other.norm) and not one.activation
+    (first, _) = made(net(shortcut="spherical", similarity=None))
+    assert type(first.conv) is nnx.Conv
+
+
 def test_the_stride_of_a_bottleneck_is_on_its_3x3():
     net = nnx.eval_shape(lambda: ResNet(depth=50, rngs=nnx.Rngs(0)))
     layers = net.stages[1][0].layers
@@ -230,7 +250,7 @@ def test_whole_networks_are_those_of_the_papers(draw, depth, before):
     ("arguments", "message"),
     [
         (dict(depth=21), r"`ResNet` needs `depth` to be 20, 32.*152, got `depth=21`"),
-        (dict(shortcut="none"), r"'projection' or 'identity', got `shortcut='none'`"),
+        (dict(shortcut="none"), r"'projection', 'spherical' or 'identity', got `shortcut='none'`"),
         (dict(image_size=3), r"at least 4, got `image_size=3`"),
         (dict(depth=18, image_size=31), r"at least 32, got `image_size=31`"),
         (dict(width=1 / 40), r"leaves every layer a filter, at least 0\.0625"),
