@@ -31,7 +31,8 @@ class Record:
         result: What `result.json` held; empty for a run that diverged.
         diverged: Why a run ended early, or empty.
         curves: Split -> column -> values, one per evaluation or log line. Accuracies
-            are in [0, 1], losses in nats.
+            are in [0, 1], losses in nats; with `config.log_geometry` the norm of each
+            kernel's gradient is among them, `gradient/PATH`.
     """
 
     family: str
@@ -130,12 +131,12 @@ def read_records(folder: Path | str) -> list[Record]:
 def _curves(path: Path) -> dict[str, Curve]:
     if not path.is_file() or not path.stat().st_size:  # lost before its first log
         return {}
-    kept = ("step", "accuracy", "loss")
+    kept = ("step", "accuracy", "loss", "gradient")
     return {
         split: {
             name: [_short(value) for value in values.tolist()]
             for name, values in table.items()
-            if name in kept
+            if name.partition("/")[0] in kept
         }
         for split, table in read_metrics(path).items()
     }

@@ -13,23 +13,25 @@ from hypersphere.viz._style import QUIET, new_figure, panel_title, plain_axes
 
 _PANELS = {
     "turn": "angle a step turns filters by (radians)",
+    "gradient": "norm of the gradient",
     "energy": "energy of the filters",
 }
+_LOGARITHMIC = ("turn", "gradient")
 _MOST_NAMES = 16
 
 
 def layer_curves(
     metrics: Mapping[str, Mapping[str, np.ndarray]], *, title: str = ""
 ) -> Figure:
-    """How far a step turns the filters of each layer, and their energy, against step.
+    """What a step does to the filters of each layer, and their energy, against step.
 
     From dark to bright as layers are named and numbered, the head last. A line of more
-    than 50 points is a moving average. Angles have a logarithmic axis, on which those
-    of zero are missing.
+    than 50 points is a moving average. Angles and gradients have a logarithmic axis, on
+    which those of zero are missing.
 
     Args:
         metrics: What `read_metrics` returns; of "train" the columns `turn/PATH`, in
-            radians, and `energy/PATH` are drawn.
+            radians, `gradient/PATH` and `energy/PATH` are drawn.
         title: Heading of the figure.
 
     Returns:
@@ -81,7 +83,7 @@ def _lines(
     for column in sorted(train, key=_by_number):
         kind, _, path = column.partition("/")
         values = np.asarray(train[column])
-        shown = np.isfinite(values) & ((values > 0) | (quantity != "turn"))
+        shown = np.isfinite(values) & ((values > 0) | (quantity not in _LOGARITHMIC))
         if kind == quantity and shown.any():
             lines[path] = (train["step"][shown], values[shown])
     return lines
@@ -108,7 +110,7 @@ def _draw_panel(
     for path, (steps, values) in lines.items():
         width = 2 * (len(values) // 50) + 1
         axes.plot(steps, moving_average(values, width), color=colors[path], lw=1.4)
-    if quantity == "turn":
+    if quantity in _LOGARITHMIC:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
         axes.yaxis.set_major_locator(

@@ -250,7 +250,10 @@ def test_whole_networks_are_those_of_the_papers(draw, depth, before):
     ("arguments", "message"),
     [
         (dict(depth=21), r"`ResNet` needs `depth` to be 20, 32.*152, got `depth=21`"),
-        (dict(shortcut="none"), r"'projection', 'spherical' or 'identity', got `shortcut='none'`"),
+        (
+            dict(shortcut="none"),
+            r"'projection', 'spherical' or 'identity', got `shortcut='none'`",
+        ),
         (dict(image_size=3), r"at least 4, got `image_size=3`"),
         (dict(depth=18, image_size=31), r"at least 32, got `image_size=31`"),
         (dict(width=1 / 40), r"leaves every layer a filter, at least 0\.0625"),

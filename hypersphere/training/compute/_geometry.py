@@ -1,10 +1,11 @@
-"""Where filters are on their spheres, and how far a step turns them."""
+"""Where filters are on their spheres, what moves them, and how far a step does."""
 
 import functools
 from collections.abc import Collection
 from typing import Any
 
 import jax
+import optax
 
 from hypersphere import optim
 from hypersphere._select import dotted
@@ -14,30 +15,38 @@ from hypersphere.training.machine import _mesh
 _MOST = 16_384  # filters whose energy is computed at every step
 
 
-def geometry(params: Any, updates: Any, after: Any) -> dict[str, jax.Array]:
-    """The angle that filters turn by, and their energy, of each kernel.
+def geometry(
+    params: Any, gradients: Any, updates: Any, after: Any
+) -> dict[str, jax.Array]:
+    """The angle that filters turn by, their energy and gradient, of each kernel.
 
     Args:
         params: Before the step.
-        updates: What is added to them.
+        gradients: Of the loss with all penalties, as the optimizer gets them.
+        updates: What is added to the parameters.
         after: After it; may hold more filters than took part.
 
     Returns:
-        `turn/PATH`, radians in [0, pi], the mean over filters; `energy/PATH`, the mean
-        inverse distance of two filters, at least 0.5, without those of more than 16,384
-        filters, or of a single one.
+        `turn/PATH`, radians in [0, pi], the mean over filters; `gradient/PATH`, the
+        norm of the whole; `energy/PATH`, the mean inverse distance of two filters, at
+        least 0.5, without those of more than 16,384 filters, or of a single one.
 
     Example:
         >>> import jax.numpy as jnp
         >>> from hypersphere.training.compute._geometry import geometry
         >>> params = {"conv": {"kernel": jnp.eye(2)}}
         >>> updates = {"conv": {"kernel": jnp.eye(2)[::-1]}}
-        >>> found = geometry(params, updates, params)
-        >>> {name: round(float(value), 3) for name, value in found.items()}
-        {'turn/conv.kernel': 0.785, 'energy/conv.kernel': 0.707}
+        >>> found = geometry(params, updates, updates, params)
+        >>> for name, value in found.items():
+        ...     print(name, value.round(3))
+        turn/conv.kernel 0.785
+        gradient/conv.kernel 1.414
+        energy/conv.kernel 0.707
     """
     turns = _kernels(optim.effective_learning_rate(params, updates), params)
     found = {f"turn/{path}": turn for path, turn in turns.items()}
+    for path, gradient in _kernels(gradients, params).items():
+        found[f"gradient/{path}"] = optax.tree.norm(gradient)
     for path, kernel in _kernels(after, after).items():
         count = kernel.shape[-1]
         if 1 < count <= _MOST:

@@ -147,7 +147,7 @@ class Task:
             "param_norm": optax.tree.norm(params),
         }
         if config.log_geometry:
-            metrics |= geometry(before, updates, params)
+            metrics |= geometry(before, gradients, updates, params)
         if self._parts.schedule is not None:
             rate = self._parts.schedule(state.step - state.skipped)
             metrics["learning_rate"] = jnp.asarray(rate, jnp.float32)

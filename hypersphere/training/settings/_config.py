@@ -264,8 +264,9 @@ class TrainConfig(Section):
         seed: Of everything that is drawn, at least 0.
         log_every: Duration between lines of the training log.
         log_geometry: Whether these also have, for each kernel, the angle that a step
-            turns its filters by, `turn/PATH` in radians, and their hyperspherical
-            energy, `energy/PATH`; and `plots/geometry.png` is drawn.
+            turns its filters by, `turn/PATH` in radians, the norm of its gradient,
+            `gradient/PATH`, and the filters' hyperspherical energy, `energy/PATH`; and
+            `plots/geometry.png` is drawn.
         eval_every: Duration between evaluations on the test images, and on the
             validation images if there are any.
         evaluators: Further evaluations, each an `Evaluation`, or its text: `train every
