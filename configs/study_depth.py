@@ -1,0 +1,29 @@
+r"""Depth without shortcuts, long enough to leave chance.
+
+Claim: Liu et al., NIPS 2017, the table of depths: plain networks of 45 and 60 layers do
+not train, spherical ones do. `ablation_depth.py` had half an epoch for that.
+
+Recipe: `study_operators.py` with 18 or 27 convolutions in the stages, at the authors'
+rate of 1e-3, which is not chosen for these depths. The norm of the gradient of each
+layer is logged.
+
+Command:
+    python train.py --config=configs/study_depth.py:depth=27,operator=linear \
+        --workdir=runs/depth27
+    python -m hypersphere.experiments run configs/study_depth.py:scale=small --seeds=3
+
+Reached: not run yet.
+"""
+
+from configs import study_operators
+from hypersphere.experiments import family
+from hypersphere.training import TrainConfig
+
+
+@family(depth=(18, 27), operator=("plain", "linear"))
+def get_config(depth: int, operator: str, scale: str) -> TrainConfig:
+    config = study_operators.get_config(f"operator={operator},scale={scale}")
+    config.model.depth = depth
+    config.optim.learning_rate = 1e-3
+    config.log_geometry = True
+    return config

@@ -1,0 +1,33 @@
+r"""Does the sign of a difference change with the number of filters?
+
+Claim: Liu et al., NIPS 2017, the table of widths: spherical networks keep their lead;
+the authors say themselves that very narrow ones may be slightly worse.
+
+Recipe: `study_operators.py` with a share of the published 128, 192 and 256 filters, at
+the rate that was chosen at an eighth. At scale=small pixels, steps and batches are
+those of the narrow networks, so that an eighth of the filters, which is
+`study_operators.py` itself, continues the row.
+
+Command:
+    python train.py --config=configs/study_width.py:width=0.5,operator=linear \
+        --workdir=runs/half
+    python -m hypersphere.experiments run \
+        configs/study_width.py:scale=small,width=0.25 --seeds=6
+    python -m hypersphere.experiments run \
+        configs/study_width.py:scale=small,width=0.5 --seeds=3
+    python -m hypersphere.experiments run \
+        configs/study_width.py:scale=small,width=1.0 --seeds=1
+
+Reached: not run yet.
+"""
+
+from configs import study_operators
+from hypersphere.experiments import family
+from hypersphere.training import TrainConfig
+
+
+@family(width=(0.25, 0.5, 1.0), operator=("plain", "linear"))
+def get_config(width: float, operator: str, scale: str) -> TrainConfig:
+    config = study_operators.get_config(f"operator={operator},scale={scale}")
+    config.model.width = width
+    return config
