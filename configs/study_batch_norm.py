@@ -6,9 +6,10 @@ and does not mind small batches; SphereNorm takes its place, or stands beside it
 Recipe: `study_operators.py`, but for one thing. `momentum`: 0.99 in place of 0.999.
 `batch_4`, `batch_16` and `batch_64`: as many images in such batches, 64,000 at
 scale=small; the rate is the same in all. `none`: without batch normalization.
-`sphere_norm` in its place, and `beside` it: convolutions are SphereNorm, with a learned scale and shift, of the cosine where the
-operator is `plain`. Without batch normalization the rate is the authors' 1e-3, because
-the rates were chosen with it; so compare these with each other only.
+`sphere_norm` in its place, and `beside` it: convolutions are SphereNorm, with a learned
+scale and shift, of the cosine where the operator is `plain`. Without batch
+normalization the rate is the authors' 1e-3, because the rates were chosen with it; so
+compare these with each other only.
 
 Command:
     python train.py --config=configs/study_batch_norm.py:arm=none,operator=linear \
