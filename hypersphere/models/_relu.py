@@ -25,7 +25,7 @@ def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     References:
         Differs: `jax.nn.relu` reads its slope off `x`, which a GPU's program then
         computes again from what the convolution has answered; this one off its own
-        answer, which the next convolution has stored anyway.
+        answer, which is stored for the next convolution anyway.
     """
     return jnp.maximum(x, 0)
 

@@ -28,3 +28,12 @@ def test_it_is_the_one_of_jax_in_value_and_slope(dtype):
     assert ours[0].dtype == dtype
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(np.float64(mine), np.float64(other))
+
+
+@pytest.mark.parametrize(("platform", "is_hidden"), [("cuda", True), ("tpu", False)])
+def test_where_the_answer_is_stored_anyway_the_slope_is_read_off_it(
+    platform, is_hidden
+):
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(models.relu(x))))
+    lowered = slope.trace(jnp.ones(3)).lower(lowering_platforms=(platform,))
+    assert ("optimization_barrier" in lowered.as_text()) == is_hidden
