@@ -98,7 +98,7 @@ def draw(lines: Sequence[Line]) -> Any:
     from hypersphere.viz._style import QUIET, new_figure, panel_title, plain_axes
 
     operators = sorted({line["operator"] for line in lines}, key=lambda x: x != "plain")
-    figure = new_figure(11, 3.2, title="Damaged test images")
+    figure = new_figure(11.0, 3.2, title="Damaged test images")
     row = figure.subplots(1, len(DAMAGES), sharey=True)
     for axes, name in zip(row, DAMAGES, strict=True):
         plain_axes(axes)

@@ -7,6 +7,7 @@ from hypersphere.experiments._compare import (
     Difference as Difference,
     compare as compare,
     compare_arms as compare_arms,
+    comparison_to_markdown as comparison_to_markdown,
 )
 from hypersphere.experiments._family import Family as Family, family as family
 from hypersphere.experiments._record import (

@@ -39,8 +39,8 @@ class DecoupledResNet(Network):
         choices: Every other argument of `SphereNet` but `depth`, `feature_dim` and
             `norm_features`, with its meaning and default: num_classes, similarity,
             in_features, image_size (at least 32 pixels), width, head, norm,
-            sphere_norm, dropout, remat, dtype, param_dtype. `similarity=None` and
-            `sphere_norm=True` need `magnitude=None`.
+            sphere_norm, use_length, dropout, remat, dtype, param_dtype.
+            `similarity=None` and `sphere_norm=True` need `magnitude=None`.
 
     Raises:
         TypeError: If `magnitude` or `activation` is not callable.

@@ -115,6 +115,7 @@ class Choices:
     norm: Callable[..., nnx.Module] | None = nnx.BatchNorm
     activation: Activation | None = relu
     sphere_norm: bool = False
+    use_length: bool = False
     magnitude: Any = None
     dropout: float = 0.0
     remat: bool = False
@@ -157,6 +158,11 @@ class Choices:
                 f"`{self.who}` needs a similarity for `sphere_norm=True`, got "
                 "`similarity=None`. Pass one, such as `ops.Cosine()`."
             )
+        if self.use_length and not self.sphere_norm:
+            raise ValueError(
+                f"`{self.who}` needs `sphere_norm=True` for `use_length=True`, which "
+                "is one of its parameters, got `sphere_norm=False`."
+            )
         if self.magnitude is None:
             return
         check_magnitude(self.who, self.magnitude)
@@ -175,7 +181,9 @@ class Choices:
 
     def plain(self) -> "Choices":
         """The same choices for a plain convolution."""
-        return self.but(similarity=None, sphere_norm=False, magnitude=None)
+        return self.but(
+            similarity=None, sphere_norm=False, use_length=False, magnitude=None
+        )
 
     def bare(self) -> "Choices":
         """The same choices for a convolution that nothing follows."""
@@ -218,7 +226,9 @@ class Choices:
             return nnx.Conv(*shape, **arguments)
         if self.sphere_norm:
             layer = nnx.Conv(*shape, **arguments)
-            return nn.SphereNorm(layer, similarity=g, rngs=self.rngs)
+            return nn.SphereNorm(
+                layer, similarity=g, use_length=self.use_length, rngs=self.rngs
+            )
         if h is None:
             return nn.SphereConv(*shape, similarity=g, **arguments)
         return nn.DecoupledConv(*shape, magnitude=h, similarity=g, **arguments)

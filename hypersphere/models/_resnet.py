@@ -67,8 +67,8 @@ class ResNet(Network):
         choices: Every other argument of `SphereNet` but `feature_dim` and
             `norm_features`, with its meaning and default: num_classes, similarity,
             in_features, image_size (at least 4 pixels for CIFAR's depths, 32 for
-            ImageNet's), width, head, norm, activation, sphere_norm, magnitude,
-            dropout, remat, dtype, param_dtype.
+            ImageNet's), width, head, norm, activation, sphere_norm, use_length,
+            magnitude, dropout, remat, dtype, param_dtype.
 
     Raises:
         TypeError: If `magnitude` or `activation` is not callable.

@@ -53,6 +53,8 @@ class SphereNet(Network):
             (features, rngs=rngs). None for nothing.
         sphere_norm: Whether convolutions are `nn.SphereNorm`, with a learned scale and
             shift per filter.
+        use_length: Whether these also learn how much lengths count, as `nn.SphereNorm`
+            has it.
         magnitude: The function h of every convolution, one of `ops.magnitudes`, which
             makes them `nn.DecoupledConv`; None for a constant.
         dropout: Share of the features that is dropped in training mode, in [0, 1). The
@@ -68,8 +70,8 @@ class SphereNet(Network):
     Raises:
         TypeError: If `magnitude` or `activation` is not callable.
         ValueError: If an argument is out of its range, `sphere_norm` or `magnitude`
-            comes without a similarity or with the other, or the images of a call have
-            another shape.
+            comes without a similarity or with the other, `use_length` without the
+            first, or the images of a call have another shape.
 
     Example:
         >>> import jax.numpy as jnp

@@ -39,8 +39,8 @@ class VGG(Network):
         choices: Every other argument of `SphereNet` but `feature_dim` and
             `norm_features`, with its meaning and default: num_classes, similarity,
             in_features, image_size (at least 32 pixels), width, head, norm,
-            activation, sphere_norm, magnitude, dropout (the paper has 0.5), remat,
-            dtype, param_dtype.
+            activation, sphere_norm, use_length, magnitude, dropout (the paper has 0.5),
+            remat, dtype, param_dtype.
 
     Raises:
         TypeError: If `magnitude` or `activation` is not callable.

@@ -55,6 +55,7 @@ class _Network(ModelConfig):
             plain convolutions.
         k: Softness of the sigmoid, dimensionless, positive.
         sphere_norm: Whether convolutions have a learned scale and shift per filter.
+        use_length: Whether they also learn, per filter, how much lengths count.
         magnitude: How the length of a patch counts, which makes decoupled convolutions:
             `sphere`, `linear`, `ball`, `tanh`, `log`, `segment` or `mix`; empty for
             not at all.
@@ -74,6 +75,7 @@ class _Network(ModelConfig):
     similarity: str = option("cosine", SIMILARITIES)
     k: float = number(0.3, 0, ends="()")
     sphere_norm: bool = False
+    use_length: bool = False
     magnitude: str = option("", MAGNITUDES)
     relu: bool = True
     momentum: float = number(0.99, 0, 1, "[)")
@@ -91,6 +93,8 @@ class _Network(ModelConfig):
             self._refuse("magnitude", "similarity")
         if self.magnitude and self.sphere_norm:
             self._refuse("magnitude", "sphere_norm")
+        if self.use_length and not self.sphere_norm:
+            self._refuse("use_length", "sphere_norm")
 
     def make(self, config: TrainConfig, images: Any) -> models.Network:
         """The network, with fresh parameters from `config.seed`.
@@ -124,6 +128,7 @@ class _Network(ModelConfig):
             norm=self._norm(),
             activation=models.relu if self.relu else None,
             sphere_norm=self.sphere_norm,
+            use_length=self.use_length,
             magnitude=MAGNITUDES[self.magnitude](),
             dropout=self.dropout,
             remat=self.remat,

@@ -112,6 +112,9 @@ def test_kinds_of_layers_follow_the_switches():
     assert kind() is nn.SphereConv
     assert kind(similarity=None) is nnx.Conv
     assert kind(sphere_norm=True) is nn.SphereNorm
+    for use_length in (False, True):
+        conv = unfilled(sphere_norm=True, use_length=use_length).stages[1][0].conv
+        assert (conv.exponent is not None) is use_length
     assert isinstance(unfilled(head="angular").head, nn.AngularHead)
     assert type(unfilled(feature_dim=2).feature_layer.conv) is nnx.Conv
     leaves = nnx.to_flat_state(nnx.state(unfilled(), nnx.Param)).paths
@@ -211,6 +214,7 @@ def test_same_seed_same_network_and_another_seed_another():
         (dict(image_size=0), r"`image_size` as one number of pixels.*`image_size=0`"),
         (dict(feature_dim=0), r"`feature_dim` as None or at least 1.*=0`"),
         (dict(similarity=None, sphere_norm=True), r"similarity for `sphere_norm=True`"),
+        (dict(use_length=True), r"`sphere_norm=True` for `use_length=True`"),
     ],
 )
 def test_a_wrong_argument_is_named(as_a_user, arguments, message):

@@ -46,6 +46,7 @@ def test_a_number_out_of_range_is_named(field, value, message):
         ({}, dict(name="vgg", pre_activation=True), "model.pre_activation"),
         ({}, dict(magnitude="tanh", similarity="none"), "model.magnitude"),
         ({}, dict(magnitude="tanh", sphere_norm=True), "model.magnitude"),
+        ({}, dict(use_length=True), "model.use_length"),
     ],
 )
 def test_a_field_without_effect_is_refused(loss, model, field):
