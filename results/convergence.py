@@ -1,10 +1,12 @@
 """Draws our curves over the published ones: what converges, and by which statistics.
 
 python results/convergence.py results/small/ablation_loss
+python results/convergence.py --training 600-1000 2100-4000   # the published logs alone
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -98,6 +100,29 @@ def draw_convergence(
     return viz.curve_grid({"": panels}, caption=caption, log_steps=True)
 
 
+def training_batches(published: Curves, first: int, last: int) -> list[str]:
+    """Of each published network the mean over logged training batches.
+
+    Args:
+        published: From `published_curves`.
+        first: Step of the first batch.
+        last: Step of the last one.
+
+    Returns:
+        A line a network: accuracy in training mode, its standard error over batches.
+    """
+    lines = []
+    for network, splits in published.items():
+        steps, values = splits["train"]
+        inside = 100 * values[(steps >= first) & (steps <= last)]
+        error = inside.std(ddof=1) / np.sqrt(len(inside))
+        lines.append(
+            f"{network}, steps {first} to {last}: {inside.mean():.1f} ± {error:.1f} % "
+            f"(n = {len(inside)} batches)"
+        )
+    return lines
+
+
 def _columns(curve: Mapping) -> tuple[np.ndarray, np.ndarray]:
     accuracies = np.array(curve["accuracy"], float)
     return curve["every"] * np.arange(1, len(accuracies) + 1), accuracies
@@ -113,14 +138,24 @@ def _smooth(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def main() -> None:
-    """Writes the figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("records", help="such as results/small/ablation_loss")
+    """Writes the figure, or tells of the published logs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "records", nargs="?", help="such as results/small/ablation_loss"
+    )
+    parser.add_argument("--training", nargs="+", default=[], metavar="FIRST-LAST")
     parser.add_argument("--out", default=str(HERE / "convergence.png"))
     parser.add_argument("--caption", default="", help="a line below the figure")
     options = parser.parse_args()
-    records = experiments.read_records(options.records)
     published = published_curves(HERE / "published" / "curves.json")
+    for steps in options.training:
+        first, last = map(int, steps.split("-"))
+        sys.stdout.write("\n".join(training_batches(published, first, last)) + "\n")
+    if not options.records:
+        return
+    records = experiments.read_records(options.records)
     figure = draw_convergence(records, published, caption=options.caption)
     viz.save(figure, Path(options.out))
 

@@ -36,6 +36,13 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
         convergence.published_curves(path)
 
 
+def test_training_batches_of_a_stretch_are_averaged(published):
+    curves = convergence.published_curves(published)
+    (line,) = convergence.training_batches(curves, 200, 400)
+    # 20, 30 and 40 %, deviation 10.
+    assert line == "plain, steps 200 to 400: 30.0 ± 5.8 % (n = 3 batches)"
+
+
 def test_ours_are_solid_and_the_published_ones_dashed(published):
     curves = convergence.published_curves(published)
     runs = [record(0), record(1, last=0.4)]

@@ -215,11 +215,21 @@ def _verdict(
 
 
 def comparison_to_markdown(found: Sequence[Difference], *, to: str) -> str:
-    """A row for each arm.
+    """A table in Markdown, with a row for each arm.
 
     Args:
-        found: From `compare`.
+        found: From `compare` or `compare_arms`.
         to: The arm that all are measured by.
+
+    Returns:
+        The lines, the last one ended.
+
+    Example:
+        >>> from hypersphere import experiments
+        >>> arms = {"plain": [60.1, 60.3, 59.8], "linear": [62.0, 62.4, 62.1]}
+        >>> found = experiments.compare_arms({"": arms}, to="plain")
+        >>> print(experiments.comparison_to_markdown(found, to="plain").splitlines()[2])
+        | linear | 3, 3 | +2.1 (+1.6 to +2.6) | 0.00045 | 0.00045 | more |
     """
     head = ["arm", "n", f"points to {to} (95 %)", "p", "p, Holm", "verdict"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
