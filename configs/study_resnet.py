@@ -1,0 +1,38 @@
+r"""Does a spherical ResNet lead on training batches, as in the authors' logs?
+
+Claim: Liu et al., NIPS 2017: spherical networks converge faster. In the logs the
+authors published (one run each) the wide ResNet-32 with linear SphereConv is ahead of
+its plain twin in training mode, which no average of batch normalization can explain:
+75.3 ± 2.0 against 67.0 ± 2.3 % at steps 600 to 1,000 (standard errors over five
+batches, `results/convergence.py`).
+
+Recipe: `cifar10plus_sphere_resnet32.py` at a constant rate of 1e-3, as theirs is for
+34,000 steps. At scale=small ResNet-20 of He et al. (16, 32 and 64 filters), 32 pixels,
+three epochs of 128 images.
+
+Command:
+    python train.py --config=configs/study_resnet.py:operator=plain \
+        --workdir=runs/resnet
+    python -m hypersphere.experiments run configs/study_resnet.py:scale=small --seeds=2
+
+Reached: not run yet.
+"""
+
+from configs import cifar10plus_sphere_resnet32, study_rates
+from hypersphere import recipes
+from hypersphere.experiments import family
+from hypersphere.training import TrainConfig
+
+
+@family(operator=("linear", "plain"))
+def get_config(operator: str, scale: str) -> TrainConfig:
+    config = cifar10plus_sphere_resnet32.get_config(f"operator={operator},scale=paper")
+    study_rates.judge_once(config)
+    config.data.validation_fraction = 0.0
+    config.evaluators = tuple(e for e in config.evaluators if e.source == "test")
+    config.optim.schedule = recipes.Constant()
+    config.log_every, config.checkpoint_every = 25, 100
+    if scale == "small":
+        config.model.depth, config.model.width = 20, 1.0
+        config.steps = "3 epochs"
+    return config
