@@ -645,7 +645,7 @@ FAULTS = (
     Fault(
         "comparisons are not corrected for their number",
         "experiments/_compare.py",
-        "(len(p) - rank) * p[place]",
+        "(len(made) - rank) * p[place]",
         "p[place]",
         "experiments/test_compare.py",
     ),

@@ -15,9 +15,12 @@ LEVEL = 0.05
 class Difference(NamedTuple):
     """An arm against the one that all are measured by, in points of accuracy.
 
+    What cannot be told of fewer than two runs is NaN.
+
     Attributes:
         arm: Its name.
-        n: Runs of the arm, and of the other one.
+        n: Runs of the arm, and of the other one, that have a number.
+        lost: How many have none, because they diverged.
         mean: Of the arm less that of the other one.
         low: Where the 95 % interval of this difference alone begins (Welch).
         high: Where it ends.
@@ -25,11 +28,12 @@ class Difference(NamedTuple):
         p_holm: The same, of all comparisons taken together (Holm).
         p_equivalent: Of a difference of at least the margin (two one-sided Welch
             tests), Holm.
-        verdict: What these carry, in words.
+        verdict: What these carry, in words; none where runs are lost or too few.
     """
 
     arm: str
     n: tuple[int, int]
+    lost: tuple[int, int]
     mean: float
     low: float
     high: float
@@ -61,12 +65,12 @@ def compare(
         margin: The difference that would matter, in points, declared before.
 
     Returns:
-        A difference for each other arm, in the order of their names. Runs that
-        diverged count as NaN, and are left out.
+        A difference for each other arm, by the combinations in the order of the records
+        and the arms in that of their names.
 
     Raises:
-        ValueError: If there is no such parameter or arm, or an arm has fewer than two
-            runs.
+        ValueError: If there is no such parameter, or a combination has no such arm, or
+            no other one; if no run has such an accuracy, though none diverged.
 
     Example:
         >>> from hypersphere import experiments
@@ -89,12 +93,17 @@ def compare(
                     f"`compare` needs a parameter that the runs have, got {name!r}; "
                     f"there are {', '.join(record.choices)}."
                 )
+        value = 100 * record.accuracy(statistics)
+        if math.isnan(value) and not record.diverged:
+            raise ValueError(
+                f"`compare` needs runs with an accuracy by {statistics!r} statistics, "
+                f"got seed {record.seed} of {dict(record.choices)}, which has "
+                f"{', '.join(record.curves)}."
+            )
         group = ", ".join(f"{name}={record.choices[name]}" for name in within)
         arms = groups.setdefault(group, {})
-        value = 100 * record.accuracy(statistics)
         arms.setdefault(str(record.choices[by]), []).append(value)
-    of = f" with an accuracy by {statistics!r} statistics"
-    return compare_arms(groups, to=to, margin=margin, of=of)
+    return compare_arms(groups, to=to, margin=margin)
 
 
 def compare_arms(
@@ -102,22 +111,21 @@ def compare_arms(
     *,
     to: str,
     margin: float = 1.0,
-    of: str = "",
 ) -> list[Difference]:
     """Within each group every arm against one, all comparisons corrected together.
 
     Args:
-        groups: Name -> arm -> a number of each run, in points; what is not finite is
-            left out. The names, which may be empty, go before those of the arms.
+        groups: Name -> arm -> a number of each run, in points; NaN for a run that
+            diverged. The names, which may be empty, go before those of the arms.
         to: The arm that all are measured by.
         margin: The difference that would matter, in points, declared before.
-        of: What the numbers are, for an error.
 
     Returns:
-        A difference for each other arm, group by group, in the order of their names.
+        A difference for each other arm, group by group as they come, the arms in the
+        order of their names.
 
     Raises:
-        ValueError: If a group has no such arm, or an arm fewer than two numbers.
+        ValueError: If there is no group, or one has no such arm, or no other one.
 
     Example:
         >>> from hypersphere import experiments
@@ -126,46 +134,54 @@ def compare_arms(
         >>> found.arm, round(found.mean, 1), found.verdict
         ('linear', 2.1, 'more')
     """
-    names, tests = [], []
-    for group, found in groups.items():
-        arms = {k: [x for x in v if math.isfinite(x)] for k, v in found.items()}
-        few = [name for name, each in arms.items() if len(each) < 2]
-        if to not in arms or few or len(arms) < 2:
-            what = (
-                f"no arm {to!r}" if to not in arms else f"fewer than two runs of {few}"
-            )
+    if not groups:
+        raise ValueError("A comparison needs runs, got none.")
+    pairs = []
+    for group, arms in groups.items():
+        others = sorted(set(arms) - {to})
+        if to not in arms or not others:
             raise ValueError(
-                f"`compare` needs two arms of two runs each{of}, got {what}"
-                f"{group and f' in {group}'}; the arms are {', '.join(arms)}."
+                f"A comparison needs an arm {to!r} and another one"
+                f"{group and f' in {group}'}, got {', '.join(arms)}."
             )
-        for name in sorted(set(arms) - {to}):
-            names.append((f"{group}: {name}" if group else name, arms[name], arms[to]))
-            tests.append(_welch(arms[name], arms[to], margin))
+        for name in others:
+            told = f"{group}: {name}" if group else name
+            pairs.append((told, _known(arms[name]), _known(arms[to])))
+    tests = [_welch(arm, other, margin) for _, (arm, _), (other, _) in pairs]
     different = holm([p for *_, p, _ in tests])
     equivalent = holm([p for *_, p in tests])
-    return [
-        Difference(
-            name,
-            (len(arm), len(other)),
-            mean,
-            low,
-            high,
-            p,
-            p_holm,
-            p_same,
-            _verdict(mean, low, high, p_holm, p_same, margin),
-        )
-        for (name, arm, other), (mean, low, high, p, _), p_holm, p_same in zip(
-            names, tests, different, equivalent, strict=True
-        )
-    ]
+    found = []
+    for (name, (arm, lost), (other, lost_there)), test, p_holm, p_same in zip(
+        pairs, tests, different, equivalent, strict=True
+    ):
+        mean, low, high, p, _ = test
+        if lost or lost_there:
+            verdict = "none: runs diverged"
+        elif math.isnan(p):
+            verdict = "none: too few runs"
+        else:
+            verdict = _verdict(mean, low, high, p_holm, p_same, margin)
+        n, losses = (len(arm), len(other)), (lost, lost_there)
+        row = (name, n, losses, mean, low, high, p, p_holm, p_same, verdict)
+        found.append(Difference(*row))
+    return found
+
+
+def _known(values: Sequence[float]) -> tuple[list[float], int]:
+    """The finite ones, and how many are not."""
+    known = [value for value in values if math.isfinite(value)]
+    return known, len(values) - len(known)
 
 
 def _welch(
     arm: Sequence[float], other: Sequence[float], margin: float
 ) -> tuple[float, float, float, float, float]:
     """Mean, interval, p of no difference, p of one of at least the margin."""
+    if not arm or not other:
+        return (math.nan,) * 5
     mean = float(np.mean(arm) - np.mean(other))
+    if min(len(arm), len(other)) < 2:
+        return mean, *(math.nan,) * 4
     if np.std(arm) == np.std(other) == 0:  # which a test cannot say anything about
         return mean, mean, mean, float(mean == 0), float(abs(mean) >= margin)
     test = stats.ttest_ind(arm, other, equal_var=False)
@@ -189,17 +205,17 @@ def holm(p: Sequence[float]) -> list[float]:
     """p-values of several tests taken together, in the order given.
 
     Args:
-        p: Of each alone.
+        p: Of each alone; NaN of one that could not be made, which does not count.
 
     Example:
         >>> from hypersphere.experiments._compare import holm
         >>> [round(each, 3) for each in holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """
-    order = np.argsort(p)
-    found, highest = [0.0] * len(p), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p) - rank) * p[place]))
+    made = [place for place in np.argsort(p) if math.isfinite(p[place])]
+    found, highest = [math.nan] * len(p), 0.0
+    for rank, place in enumerate(made):
+        highest = max(highest, min(1.0, (len(made) - rank) * p[place]))
         found[place] = highest
     return found
 
@@ -234,12 +250,18 @@ def comparison_to_markdown(found: Sequence[Difference], *, to: str) -> str:
     head = ["arm", "n", f"points to {to} (95 %)", "p", "p, Holm", "verdict"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for each in found:
+        counts = [
+            f"{n} of {n + lost}" if lost else str(n)
+            for n, lost in zip(each.n, each.lost, strict=True)
+        ]
+        is_test = math.isfinite(each.p)
+        interval = f" ({each.low:+.1f} to {each.high:+.1f})" if is_test else ""
         cells = [
             each.arm,
-            f"{each.n[0]}, {each.n[1]}",
-            f"{each.mean:+.1f} ({each.low:+.1f} to {each.high:+.1f})",
-            f"{each.p:.2g}",
-            f"{each.p_holm:.2g}",
+            ", ".join(counts),
+            f"{each.mean:+.1f}{interval}",
+            f"{each.p:.2g}" if is_test else "–",
+            f"{each.p_holm:.2g}" if is_test else "–",
             each.verdict,
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -32,7 +32,8 @@ class Record:
         diverged: Why a run ended early, or empty.
         curves: Split -> column -> values, one per evaluation or log line. Accuracies
             are in [0, 1], losses in nats; with `config.log_geometry` the norm of each
-            kernel's gradient is among them, `gradient/PATH`.
+            kernel's gradient is among them, `gradient/PATH`, and how far a step turned
+            its filters, `turn/PATH` in radians.
     """
 
     family: str
@@ -44,7 +45,12 @@ class Record:
     curves: Mapping[str, Curve]
 
     def accuracy(self, statistics: str = "running", part: str = "test") -> float:
-        """The last evaluation on the most images; NaN if diverged or missing."""
+        """The last evaluation on the most images; NaN if diverged or missing.
+
+        Without batch normalization there is one for all `statistics`.
+        """
+        if not self.config.get("model", {}).get("batch_norm", True):
+            statistics = "running"
         split = _split(self.curves, part, statistics, most_points=False)
         if self.diverged or split is None:
             return math.nan
@@ -131,7 +137,7 @@ def read_records(folder: Path | str) -> list[Record]:
 def _curves(path: Path) -> dict[str, Curve]:
     if not path.is_file() or not path.stat().st_size:  # lost before its first log
         return {}
-    kept = ("step", "accuracy", "loss", "gradient")
+    kept = ("step", "accuracy", "loss", "gradient", "turn")
     return {
         split: {
             name: [_short(value) for value in values.tolist()]
@@ -144,7 +150,9 @@ def _curves(path: Path) -> dict[str, Curve]:
 
 def _short(value: int | float) -> int | float | None:
     """Few digits; JSON has no NaN, so a number that is not finite becomes null."""
-    return round(value, _DIGITS) if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
 def _columns(curve: Curve) -> tuple[np.ndarray, np.ndarray]:

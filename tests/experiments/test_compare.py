@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hypersphere.experiments import Record, compare, compare_arms
+from hypersphere.experiments import (
+    Record,
+    compare,
+    compare_arms,
+    comparison_to_markdown,
+)
 from hypersphere.experiments.__main__ import main
 from hypersphere.experiments._compare import holm
 
@@ -79,7 +84,9 @@ def test_groups_are_compared_by_themselves_and_corrected_together():
         )
         np.testing.assert_allclose(each.p, test.pvalue, rtol=1e-9)
     np.testing.assert_allclose([x.p_holm for x in found], holm([x.p for x in found]))
-    with pytest.raises(ValueError, match="no arm 'plain' in g=a; the arms are linear"):
+    with pytest.raises(
+        ValueError, match="an arm 'plain' and another one in g=a, got linear"
+    ):
         compare_arms({"g=a": {"linear": [1.0, 2.0]}}, to="plain")
 
 
@@ -89,18 +96,35 @@ def test_holm_steps_down():
     assert holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_runs_that_diverged_are_left_out_and_too_few_are_refused():
+def test_no_verdict_is_given_where_runs_are_lost_or_too_few():
+    good = runs(plain=[1.0, 2.0, 3.0], lost=[2.0, 3.0], one=[5.0])
+    bad = [
+        dataclasses.replace(one, diverged="at step 5") for one in runs(lost=[9.0, 9.0])
+    ]
+    lost, one = compare(good + bad, by="operator", to="plain")
+    assert (lost.n, lost.lost) == ((2, 3), (2, 0)) and np.isfinite(lost.p)
+    assert lost.verdict == "none: runs diverged"
+    assert one.mean == 3.0 and np.isnan([one.low, one.p, one.p_holm]).all()
+    assert one.verdict == "none: too few runs"
+    assert lost.p_holm == lost.p  # the one that cannot be made does not count
+    lines = comparison_to_markdown([lost, one], to="plain").splitlines()
+    assert lines[2].startswith("| lost | 2 of 4, 3 | +0.5 (")
+    assert lines[3] == "| one | 1, 3 | +3.0 | – | – | none: too few runs |"
+
+
+def test_what_cannot_be_compared_is_named():
     good = runs(plain=[1.0, 2.0, 3.0], other=[2.0, 3.0])
-    lost = runs(other=[np.nan])
-    (found,) = compare(good + lost, by="operator", to="plain")
-    assert found.n == (2, 3)
-    for records, options, message in (
-        (good, dict(by="loss", to="plain"), "there are operator, scale"),
-        (good, dict(by="operator", to="none"), "no arm 'none'"),
-        (runs(plain=[1.0], other=[1.0, 2.0]), dict(by="operator", to="plain"), "fewer"),
+    for options, message in (
+        (dict(by="loss", to="plain"), "there are operator, scale"),
+        (dict(by="operator", to="none"), "an arm 'none' .* got plain, other"),
+        (dict(by="operator", to="plain", statistics="batch"), "has test@recalibrated"),
     ):
         with pytest.raises(ValueError, match=message):
-            compare(records, **options)
+            compare(good, **options)
+    with pytest.raises(ValueError, match="another one, got plain"):
+        compare(runs(plain=[1.0, 2.0]), by="operator", to="plain")
+    with pytest.raises(ValueError, match="needs runs, got none"):
+        compare_arms({}, to="plain")
 
 
 def test_the_command_prints_a_table(capsys):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -14,6 +15,11 @@ def test_the_last_accuracy_is_that_on_the_most_images():
     assert record().accuracy("batch") == 0.5
     assert math.isnan(record().accuracy("debiased"))
     assert math.isnan(record(diverged="at step 5").accuracy())
+
+
+def test_a_network_without_batch_normalization_has_one_accuracy():
+    bare = dataclasses.replace(record(), config={"model": {"batch_norm": False}})
+    assert bare.accuracy("recalibrated") == bare.accuracy() == record().accuracy()
 
 
 def test_curves_are_those_with_the_most_evaluations():
@@ -50,7 +56,8 @@ def test_a_broken_record_is_named(tmp_path):
 
 def test_a_record_has_a_runs_numbers_and_no_path_of_a_machine(tmp_path):
     lines = [
-        {"step": 2, "split": "train", "accuracy": 0.25, "loss": 1.0, "grad_norm": 3.0},
+        {"step": 123456, "split": "train", "accuracy": 0.25, "grad_norm": 3.0}
+        | {"loss": 1.0, "gradient/conv.kernel": 1.2345678e-8},
         {"step": 4, "split": "test@batch of 5", "accuracy": 0.1234567, "loss": None},
         {"step": 6, "split": "test@batch of 5", "accuracy": 0.25, "loss": 1.5},
     ]
@@ -62,7 +69,10 @@ def test_a_record_has_a_runs_numbers_and_no_path_of_a_machine(tmp_path):
     made = make_record(tmp_path, config, family="f", choices={"k": 0.1})
     assert made.seed == 3 and made.result == {"test_accuracy": 0.5}
     assert made.config["steps"] == "2 epochs" and made.config["data"]["data_dir"] == ""
-    assert made.curves["train"] == {"step": [2], "accuracy": [0.25], "loss": [1.0]}
+    assert made.curves["train"] == {
+        **{"step": [123456], "accuracy": [0.25], "loss": [1.0]},
+        "gradient/conv.kernel": [1.2346e-8],
+    }
     found = made.curves["test@batch of 5"]
     assert found["accuracy"] == [0.12346, 0.25] and found["loss"] == [None, 1.5]
     assert config.data.data_dir == "/somewhere"
