@@ -8,6 +8,9 @@ the rate that was chosen at an eighth. At scale=small pixels, steps and batches 
 those of the narrow networks, so that an eighth of the filters, which is
 `study_operators.py` itself, continues the row.
 
+Exploratory: differences at each width with their intervals, six, three and one run an
+arm, and no test whether they differ from each other. The best rate may fall with width.
+
 Command:
     python train.py --config=configs/study_width.py:width=0.5,operator=linear \
         --workdir=runs/half
@@ -17,6 +20,8 @@ Command:
         configs/study_width.py:scale=small,width=0.5 --seeds=3
     python -m hypersphere.experiments run \
         configs/study_width.py:scale=small,width=1.0 --seeds=1
+    python -m hypersphere.experiments compare results/small/study_width \
+        --within=width --by=operator --to=plain
 
 Reached: not run yet.
 """

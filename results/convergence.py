@@ -1,7 +1,7 @@
 """Draws our curves over the published ones: what converges, and by which statistics.
 
 python results/convergence.py results/small/ablation_loss
-python results/convergence.py --training 600-1000 2100-4000   # the published logs alone
+python results/convergence.py --training=600-1000 --training=2100-4000
 """
 
 import argparse
@@ -109,12 +109,20 @@ def training_batches(published: Curves, first: int, last: int) -> list[str]:
         last: Step of the last one.
 
     Returns:
-        A line a network: accuracy in training mode, its standard error over batches.
+        A line a network: accuracy in training mode, and its standard error over these
+        batches, which is that of one run.
+
+    Raises:
+        ValueError: If there are fewer than two logged batches.
     """
     lines = []
     for network, splits in published.items():
         steps, values = splits["train"]
         inside = 100 * values[(steps >= first) & (steps <= last)]
+        if len(inside) < 2:
+            raise ValueError(
+                f"{network} has {len(inside)} batches at {first} to {last}."
+            )
         error = inside.std(ddof=1) / np.sqrt(len(inside))
         lines.append(
             f"{network}, steps {first} to {last}: {inside.mean():.1f} ± {error:.1f} % "
@@ -145,14 +153,27 @@ def main() -> None:
     parser.add_argument(
         "records", nargs="?", help="such as results/small/ablation_loss"
     )
-    parser.add_argument("--training", nargs="+", default=[], metavar="FIRST-LAST")
+    parser.add_argument(
+        "--training",
+        action="append",
+        default=[],
+        metavar="FIRST-LAST",
+        help="of the published logs, what training batches between two steps have",
+    )
     parser.add_argument("--out", default=str(HERE / "convergence.png"))
     parser.add_argument("--caption", default="", help="a line below the figure")
     options = parser.parse_args()
     published = published_curves(HERE / "published" / "curves.json")
+    if not options.records and not options.training:
+        parser.error("it takes a folder of records, or --training; --help explains.")
     for steps in options.training:
-        first, last = map(int, steps.split("-"))
-        sys.stdout.write("\n".join(training_batches(published, first, last)) + "\n")
+        try:
+            lines = training_batches(published, *map(int, steps.split("-")))
+        except (TypeError, ValueError) as error:
+            parser.error(
+                f"--training needs steps such as 600-1000, got {steps}: {error}"
+            )
+        sys.stdout.write("\n".join(lines) + "\n")
     if not options.records:
         return
     records = experiments.read_records(options.records)

@@ -6,9 +6,9 @@ python results/robustness.py results/small/study_operators --plot
 The first asks the networks in the folders of the study's runs, with batch
 normalization's statistics of 10,000 training images, and adds a line for each to
 `robustness.jsonl` in the folder of the study; what has a line is not asked again. Both
-print the tables that it makes: of the right answers to undamaged images the share that
-is still right, in percent, as a mean over the five strengths of a damage, and its
-differences to the plain network (Welch, Holm over all of them).
+print the tables that it makes: of the images that a network has right undamaged the
+share that it has right damaged, in percent, as a mean over the five strengths of a
+damage, and the differences to the plain network (Welch, Holm over all of them).
 """
 
 import argparse
@@ -24,18 +24,28 @@ from scipy import stats
 from hypersphere import evaluation, experiments, training
 from hypersphere.commands import _sets
 
-DAMAGES = ("contrast", "brightness", "scale", "noise")
+DAMAGES = tuple(evaluation.CORRUPTIONS)
 STRENGTHS = range(1, 6)
+_BATCH = 1000
 
 Line = dict[str, Any]
 
 
 def ask(folders: Sequence[Path], data_dir: str) -> Iterator[Line]:
-    """What each network has right, of the run's own test images, damaged or not."""
+    """What each network has right, of the run's own test images, damaged or not.
+
+    Raises:
+        ValueError: If runs differ in their images, or what is drawn of them by seed.
+    """
     first = training.open_trained(folders[0])
-    calibration = list(_sets.calibration(first, data_dir=data_dir))
+    drawn = first.config.data.validation_fraction or first.config.data.train_examples
+    if drawn:
+        raise ValueError(
+            f"{folders[0]} trained on images drawn by the seed: others have others."
+        )
+    calibration = list(_sets.recalibration_images(first, data_dir=data_dir))
     examples, _ = _sets.labelled(first, data_dir=data_dir)
-    batches = list(examples.batches(0, 1000))
+    batches = list(examples.batches(0, _BATCH))
     images = np.concatenate([batch.images for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
     damaged = {
@@ -46,28 +56,34 @@ def ask(folders: Sequence[Path], data_dir: str) -> Iterator[Line]:
     for number, folder in enumerate(folders, 1):
         sys.stderr.write(f"[{number}/{len(folders)}] {folder}\n")
         trained = training.open_trained(folder)
+        if trained.config.data != first.config.data:
+            raise ValueError(f"{folder} has other images than {folders[0]}.")
         trained.recalibrate(calibration)
+        clean = _right(trained, images, labels)
+        line: Line = {"operator": _operator(folder), "seed": trained.config.seed}
+        line |= {"clean": round(float(clean.mean()), 4), "damaged": {}, "kept": {}}
+        for name in DAMAGES:
+            right = [_right(trained, damaged[name, k], labels) for k in STRENGTHS]
+            line["damaged"][name] = [round(float(x.mean()), 4) for x in right]
+            line["kept"][name] = [round(float(x[clean].mean()), 4) for x in right]
+        yield line
 
-        def accuracy(images: np.ndarray, trained: Any = trained) -> float:
-            parts = np.split(images, range(1000, len(images), 1000))
-            logits = [x.logits for x in trained.of_batches(parts, 1000)]
-            right = evaluation.top_k_accuracy(np.concatenate(logits), labels)
-            return round(right, 4)
 
-        yield {
-            "operator": folder.parent.name.partition("=")[2],
-            "seed": trained.config.seed,
-            "clean": accuracy(images),
-            **{
-                name: [accuracy(damaged[name, strength]) for strength in STRENGTHS]
-                for name in DAMAGES
-            },
-        }
+def _right(trained: Any, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Whether each image is named rightly."""
+    parts = np.split(images, range(_BATCH, len(images), _BATCH))
+    answers = trained.of_batches(parts, _BATCH)
+    logits = np.concatenate([each.logits for each in answers])
+    return logits.argmax(axis=1) == labels
+
+
+def _operator(folder: Path) -> str:
+    return folder.parent.name.removeprefix("operator=")
 
 
 def kept(line: Line, damage: str) -> float:
     """Of what is right undamaged the share that is right damaged, in percent."""
-    return float(100 * np.mean(line[damage]) / line["clean"])
+    return float(100 * np.mean(line["kept"][damage]))
 
 
 def tables(lines: Sequence[Line], *, to: str = "plain") -> str:
@@ -98,7 +114,7 @@ def draw(lines: Sequence[Line]) -> Any:
     from hypersphere.viz._style import QUIET, new_figure, panel_title, plain_axes
 
     operators = sorted({line["operator"] for line in lines}, key=lambda x: x != "plain")
-    figure = new_figure(11.0, 3.2, title="Damaged test images")
+    figure = new_figure(13.0, 3.2, title="Damaged test images")
     row = figure.subplots(1, len(DAMAGES), sharey=True)
     for axes, name in zip(row, DAMAGES, strict=True):
         plain_axes(axes)
@@ -107,7 +123,7 @@ def draw(lines: Sequence[Line]) -> Any:
         axes.set_xlabel("strength", color=QUIET, fontsize=8)
         for operator, color in zip(operators, PALETTE, strict=False):
             runs = [x for x in lines if x["operator"] == operator]
-            y = 100 * np.array([[x["clean"], *x[name]] for x in runs])
+            y = 100 * np.array([[x["clean"], *x["damaged"][name]] for x in runs])
             half = stats.t.ppf(0.975, len(y) - 1) * stats.sem(y)
             axes.errorbar(
                 range(len(STRENGTHS) + 1),
@@ -150,13 +166,16 @@ def main() -> None:
             folder
             for folder in sorted(root.glob("operator=*/seed*"))
             if (folder / "result.json").is_file()
-            and (folder.parent.name[9:], int(folder.name[4:])) not in known
+            and (_operator(folder), int(folder.name.removeprefix("seed"))) not in known
         ]
         for line in ask(folders, options.data_dir) if folders else ():
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
     if not (lines := read(file)):
-        parser.error(f"{file} has no line yet, and there are no finished runs.")
+        parser.error(
+            f"{file} has no line yet, and --runs names no finished run of a study by "
+            "operator: there is no operator=*/seed*/result.json."
+        )
     sys.stdout.write(tables(lines))
     if options.plot:
         from hypersphere.viz import save

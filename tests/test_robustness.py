@@ -1,20 +1,27 @@
 """What `results/robustness.py` makes of its lines."""
 
+import copy
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from hypersphere import commands, training
 from hypersphere.experiments._compare import holm
 from results import robustness
 from tests.test_results import DOCS, ROOT
+from tests.training.small import config_of, leave_run
 
 FILES = sorted((ROOT / "results").glob("*/*/robustness.jsonl"))
 
 
 def lines_of(generator, operators=("plain", "linear"), runs=4):
+    def accuracies():
+        return {name: generator.uniform(0.1, 0.5, 5) for name in robustness.DAMAGES}
+
     return [
         {"operator": operator, "seed": seed, "clean": generator.uniform(0.5, 0.7)}
-        | {name: generator.uniform(0.1, 0.5, 5).tolist() for name in robustness.DAMAGES}
+        | {"damaged": accuracies(), "kept": accuracies()}
         for operator in operators
         for seed in range(runs)
     ]
@@ -27,8 +34,7 @@ def test_shares_and_differences_are_those_of_the_loop():
     for name in robustness.DAMAGES:
         kept = {"plain": [], "linear": []}
         for line in lines:
-            mean = sum(line[name]) / 5
-            kept[line["operator"]].append(100 * mean / line["clean"])
+            kept[line["operator"]].append(100 * sum(line["kept"][name]) / 5)
         ours, plain = kept["linear"], kept["plain"]
         assert f" {np.mean(ours):.1f} ± {np.std(ours, ddof=1):.1f} " in text
         test = stats.ttest_ind(ours, plain, equal_var=False)
@@ -46,6 +52,27 @@ def test_the_picture_has_a_panel_a_damage_and_a_line_an_operator():
     figure = robustness.draw(lines_of(np.random.default_rng(1)))
     assert [axes.get_title() for axes in figure.axes] == list(robustness.DAMAGES)
     assert all(len(axes.containers) == 2 for axes in figure.axes)
+
+
+def test_networks_are_asked_as_evaluate_does(tmp_path, monkeypatch):
+    folders = [tmp_path / f"operator={name}" / "seed0" for name in ("a", "b")]
+    leave_run(config_of(), folders[0])
+    trained = training.open_trained(folders[0])
+    for module in (training, commands._evaluate):
+        monkeypatch.setattr(module, "open_trained", lambda *_, **__: trained)
+    monkeypatch.setattr(robustness, "_BATCH", 256)
+    (line,) = robustness.ask(folders[:1], "")
+    told = commands.evaluate("", recalibrate=True, corrupt=["contrast"])
+    assert (line["operator"], line["seed"]) == ("a", 0)
+    np.testing.assert_allclose(line["clean"], told["top1"], atol=1e-4)
+    found = line["damaged"]["contrast"]
+    np.testing.assert_allclose(found, told["corrupted"]["contrast"], atol=1e-4)
+    other = copy.copy(trained)
+    other.config = config_of({"data.pad": 2})
+    opened = iter([trained, trained, other])
+    monkeypatch.setattr(training, "open_trained", lambda _: next(opened))
+    with pytest.raises(ValueError, match="has other images than"):
+        list(robustness.ask(folders, ""))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)

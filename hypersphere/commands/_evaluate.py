@@ -10,7 +10,7 @@ from scipy import special
 
 from hypersphere import evaluation
 from hypersphere.commands._report import progress
-from hypersphere.commands._sets import Examples, asked, calibration, labelled
+from hypersphere.commands._sets import Examples, asked, labelled, recalibration_images
 from hypersphere.training import Trained, open_trained
 
 
@@ -39,7 +39,7 @@ def evaluate(
         data_dir: As `config.data.data_dir`; empty for the run's.
         corrupt: Names of `evaluation.CORRUPTIONS`, each tried at five strengths.
         recalibrate: Whether the statistics of batch normalization are taken anew from
-            10,000 of the run's training images, as its `test@recalibrated` does;
+            up to 10,000 of the run's training images, as its `test@recalibrated` does;
             running averages follow weights that change fast too slowly.
         batch_size: Images at a time.
         best: Whether to take the checkpoint of the best test accuracy.
@@ -47,8 +47,9 @@ def evaluate(
 
     Returns:
         `model`, `set`, `examples`, `top1`, `top5` (of more than five classes),
-        `per_class` by name, `confusion` (rows are the truth), `calibration` with `raw`
-        and `fitted` numbers and the mean `temperature`, `corrupted` name -> five
+        `recalibrated_on` so many images, if asked to, `per_class` by name, `confusion`
+        (rows are the truth), `calibration` with `raw` and `fitted` numbers and the mean
+        `temperature`, `corrupted` name -> five
         accuracies, `left_out` what could not be read and `told` what else to know.
 
     Raises:
@@ -68,9 +69,10 @@ def evaluate(
         )
     trained = open_trained(folder, best=best, config_file=config_file)
     if recalibrate:
-        trained.recalibrate(
-            calibration(trained, data_dir=data_dir, config_file=config_file)
+        batches = list(
+            recalibration_images(trained, data_dir=data_dir, config_file=config_file)
         )
+        trained.recalibrate(batches)
     examples, told = labelled(
         trained, source, part, data_dir=data_dir, config_file=config_file
     )
@@ -85,6 +87,8 @@ def evaluate(
         "examples": len(labels),
         "top1": evaluation.top_k_accuracy(logits, labels),
     }
+    if recalibrate:
+        found["recalibrated_on"] = sum(map(len, batches))
     if count > 5:
         found["top5"] = evaluation.top_k_accuracy(logits, labels, k=5)
     found |= {

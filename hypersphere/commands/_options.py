@@ -58,7 +58,8 @@ def evaluate(add: Add) -> None:
     add(
         "--recalibrate",
         action="store_true",
-        help="take batch normalization's statistics anew from 10,000 training images",
+        help="take batch normalization's statistics anew, from 10,000 training images "
+        "at most",
     )
     _out_options(add, "the confusion matrix")
 

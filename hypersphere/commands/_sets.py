@@ -106,7 +106,7 @@ def labelled(
     return Examples(name, len(chosen.images), classes, batches, [], digest), told
 
 
-def calibration(
+def recalibration_images(
     trained: Trained, *, data_dir: str = "", config_file: str = ""
 ) -> Iterator[np.ndarray]:
     """What a run's `@recalibrated` takes: batches of training images, each of all.

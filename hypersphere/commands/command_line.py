@@ -84,7 +84,7 @@ def _run_evaluate(chosen: argparse.Namespace) -> None:
     if found["told"]:
         say(found["told"])
     told_broken(found["left_out"])
-    keys = ("model", "set", "examples", "top1", "top5")
+    keys = ("model", "set", "examples", "recalibrated_on", "top1", "top5")
     show("accuracy", {key: found[key] for key in keys if key in found})
     if len(found["per_class"]) <= 30:
         show("of each class", found["per_class"])

@@ -119,8 +119,8 @@ class Trained:
         model = nnx.merge(self._graph, self._state)
         if not _moments.batch_norms(model):
             raise ValueError(
-                f"Statistics taken anew need batch normalization (`nnx.BatchNorm`), "
-                f"and {self.name} has none."
+                "To recalibrate takes batch normalization (`nnx.BatchNorm`), and "
+                f"{self.name} has none: evaluate it as it is."
             )
 
         @jax.jit
@@ -128,13 +128,19 @@ class Trained:
             model = nnx.merge(self._graph, state)
             return _moments.moments(model, self._normalized(images))
 
-        if not (found := [moments(self._state, images) for images in batches]):
+        @jax.jit
+        def with_means(state: Any, means: Any) -> Any:
+            model = nnx.merge(self._graph, state)
+            _moments.put_moments(model, means)
+            return nnx.state(model)
+
+        found = [jax.device_get(moments(self._state, images)) for images in batches]
+        if not found:
             raise ValueError(
-                f"Statistics of {self.name} taken anew need at least one batch of "
-                "training images, got none."
+                f"To recalibrate {self.name} takes at least one batch of training "
+                "images, got none."
             )
-        _moments.put_moments(model, _moments.mean_of(found))
-        _, self._state = nnx.split(model)
+        self._state = with_means(self._state, _moments.mean_of(found))
 
     def _normalized(self, images: Any) -> Any:
         if images.dtype != np.uint8:

@@ -117,11 +117,11 @@ def test_statistics_taken_anew_are_those_of_the_training_images(run):
     images = data.load(trained.config.data.source).train.images
     trained.config.eval_batch_size = len(images) // 2
     for found, every_second in zip(
-        _sets.calibration(trained), (images[::2], images[1::2]), strict=True
+        _sets.recalibration_images(trained), (images[::2], images[1::2]), strict=True
     ):
         np.testing.assert_array_equal(found, every_second)
     trained.config.eval_batch_size = 2 * len(images)
-    (batch,) = batches = list(_sets.calibration(trained))
+    (batch,) = batches = list(_sets.recalibration_images(trained))
     np.testing.assert_array_equal(batch, images)
     before = trained.answers(batch)
     trained.recalibrate(batches)
@@ -135,12 +135,22 @@ def test_statistics_taken_anew_are_those_of_the_training_images(run):
         trained.recalibrate([])
 
 
+def test_a_model_without_batch_normalization_is_not_recalibrated():
+    config = config_of({"model.batch_norm": False})
+    images = training.Images("", (8, 8, 1), 3, 48)
+    model = nnx.eval_shape(lambda: config.model.make(config, images))
+    bare = training.Trained("bare", model, config, images)
+    with pytest.raises(ValueError, match="and bare has none: evaluate it as it is"):
+        bare.recalibrate([np.zeros((2, 8, 8, 1), np.uint8)])
+
+
 def test_an_evaluation_recalibrates_what_it_opens(opened, monkeypatch):
     asked = []
     monkeypatch.setattr(opened, "recalibrate", lambda batches: asked.extend(batches))
     size = opened.config.eval_batch_size
-    commands.evaluate("", recalibrate=True)
+    found = commands.evaluate("", recalibrate=True)
     assert sum(map(len, asked)) == opened.images.train // size * size
+    assert found["recalibrated_on"] == sum(map(len, asked))
 
 
 def test_a_temperature_is_judged_on_examples_it_was_not_fitted_on():

@@ -39,7 +39,7 @@ def moments(model: nnx.Module, images: jax.Array) -> list[jax.Array]:
     return [jnp.stack([mean, var + mean**2]) for mean, var in pairs]
 
 
-def mean_of(batches: Sequence[list[jax.Array]]) -> list[jax.Array]:
+def mean_of(batches: Sequence[Any]) -> Any:
     """The means of the moments of several batches, which weigh alike."""
     return jax.tree.map(lambda *x: sum(x) / len(x), *batches)
 
