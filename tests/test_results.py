@@ -15,6 +15,15 @@ FAMILIES = sorted(path.parent for path in (ROOT / "results").glob("*/*/table.md"
 DOCS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
+# What the page says of a study, by its command.
+COMPARED = {
+    "study_operators": (
+        dict(by="operator", to="plain"),
+        dict(by="operator", to="plain", training=(600, 1000)),
+    ),
+}
+
+
 def test_there_are_results():
     assert len(FAMILIES) >= 3
 
@@ -29,6 +38,16 @@ def test_tables_are_made_of_the_records_and_quoted_as_they_are(folder):
     assert (folder / "table.csv").read_text(encoding="utf-8") == _table.to_csv(rows)
     assert (folder / "curves.png").is_file()
     assert table in DOCS
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, options) for name, each in COMPARED.items() for options in each],
+)
+def test_comparisons_are_made_of_the_records_and_quoted_as_they_are(name, options):
+    records = experiments.read_records(ROOT / "results" / "small" / name)
+    found = experiments.compare(records, **options)
+    assert experiments.comparison_to_markdown(found, to=options["to"]) in DOCS
 
 
 @pytest.mark.parametrize("folder", FAMILIES, ids=lambda folder: folder.name)

@@ -51,6 +51,17 @@ def _seeds_of(text: str) -> range:
     return numbers
 
 
+def _steps_of(text: str) -> tuple[int, int]:
+    """The steps that `600-1000` means."""
+    try:
+        first, last = map(int, text.split("-"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"it takes two steps such as 600-1000, got {text!r}"
+        ) from error
+    return first, last
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m hypersphere.experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -88,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--statistics", default="recalibrated", help="default %(default)s")
     add(
+        "--training",
+        type=_steps_of,
+        metavar="FIRST-LAST",
+        help="by training batches between two steps, instead of test images",
+    )
+    add(
         "--margin",
         type=float,
         default=1.0,
@@ -111,6 +128,7 @@ def _compare(options: argparse.Namespace) -> int:
         to=options.to,
         within=[name for name in options.within.split(",") if name],
         statistics=options.statistics,
+        training=options.training,
         margin=options.margin,
     )
     _say(comparison_to_markdown(found, to=options.to).rstrip())

@@ -50,6 +50,7 @@ def compare(
     to: str,
     within: Sequence[str] = (),
     statistics: str = "recalibrated",
+    training: tuple[int, int] | None = None,
     margin: float = 1.0,
 ) -> list[Difference]:
     """Every arm against one, by the accuracy on test images after the last step.
@@ -62,6 +63,8 @@ def compare(
             comparisons are corrected together. Further parameters are pooled.
         statistics: Batch normalization's, of `running`, `debiased`, `batch` and
             `recalibrated`.
+        training: First and last step: by the mean accuracy of the training batches
+            between them, in training mode, instead of that on test images.
         margin: The difference that would matter, in points, declared before.
 
     Returns:
@@ -93,11 +96,16 @@ def compare(
                     f"`compare` needs a parameter that the runs have, got {name!r}; "
                     f"there are {', '.join(record.choices)}."
                 )
-        value = 100 * record.accuracy(statistics)
+        value = 100 * (
+            record.train_accuracy(*training)
+            if training
+            else record.accuracy(statistics)
+        )
         if math.isnan(value) and not record.diverged:
             raise ValueError(
-                f"`compare` needs runs with an accuracy by {statistics!r} statistics, "
-                f"got seed {record.seed} of {dict(record.choices)}, which has "
+                "`compare` needs runs with an accuracy "
+                + (f"at steps {training}" if training else f"by {statistics!r}")
+                + f", got seed {record.seed} of {dict(record.choices)}, which has "
                 f"{', '.join(record.curves)}."
             )
         group = ", ".join(f"{name}={record.choices[name]}" for name in within)

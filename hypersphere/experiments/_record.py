@@ -67,6 +67,15 @@ class Record:
         """Steps and accuracies on training batches, in training mode."""
         return _columns(self.curves.get("train", {"step": [], "accuracy": []}))
 
+    def train_accuracy(self, first: int, last: int) -> float:
+        """The mean of logged training batches of these steps; NaN if diverged or none.
+
+        A logged number is itself a mean over the steps since the one before.
+        """
+        steps, values = self.train_curve()
+        inside = values[(steps >= first) & (steps <= last)]
+        return math.nan if self.diverged or not len(inside) else float(inside.mean())
+
     def steps_to(self, accuracy: float, statistics: str = "running") -> float:
         """The first evaluation that reaches a test accuracy; infinite if none does."""
         steps, values = self.curve(statistics)

@@ -112,6 +112,24 @@ def test_no_verdict_is_given_where_runs_are_lost_or_too_few():
     assert lines[3] == "| one | 1, 3 | +3.0 | – | – | none: too few runs |"
 
 
+def test_training_batches_of_a_stretch_are_compared():
+    records = [
+        dataclasses.replace(
+            one,
+            curves={"train": {"step": [1, 2, 3, 4], "accuracy": [0, value, 1, 0]}},
+        )
+        for one, value in zip(
+            runs(plain=[0.0] * 3, other=[0.0] * 3),
+            [0.1, 0.2, 0.3, 0.5, 0.6, 0.7],
+            strict=True,
+        )
+    ]
+    (found,) = compare(records, by="operator", to="plain", training=(2, 3))
+    np.testing.assert_allclose(found.mean, 20)
+    with pytest.raises(ValueError, match=r"at steps \(9, 12\), got seed 0"):
+        compare(records, by="operator", to="plain", training=(9, 12))
+
+
 def test_what_cannot_be_compared_is_named():
     good = runs(plain=[1.0, 2.0, 3.0], other=[2.0, 3.0])
     for options, message in (
