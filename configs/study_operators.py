@@ -19,9 +19,9 @@ Command:
     python -m hypersphere.experiments compare results/small/study_operators \
         --by=operator --to=plain
 
-Reached: 100 runs, 69 to 1,056 seconds each on one core with other work beside it. Every
-spherical operator is 1.5 to 1.7 points less accurate than the plain one (68.3 %), and 11
-to 12 points more by running averages: docs/results.md.
+Reached: 100 runs, 69 to 1,056 seconds each on one core with other work beside it.
+Every spherical operator is 1.5 to 1.7 points less accurate than the plain one (68.3 %),
+and 11 to 12 points more by running averages: docs/results.md.
 """
 
 from configs import cifar10_sphere, study_rates

@@ -62,7 +62,7 @@ def compare(
         within: Parameters of which each combination is compared by itself; all
             comparisons are corrected together. Further parameters are pooled.
         statistics: Batch normalization's, of `running`, `debiased`, `batch` and
-            `recalibrated`.
+            `recalibrated`; networks without it have one accuracy for all of these.
         training: First and last step: by the mean accuracy of the training batches
             between them, in training mode, instead of that on test images.
         margin: The difference that would matter, in points, declared before.
@@ -99,7 +99,7 @@ def compare(
         value = 100 * (
             record.train_accuracy(*training)
             if training
-            else record.accuracy(statistics)
+            else _test_accuracy(record, statistics)
         )
         if math.isnan(value) and not record.diverged:
             raise ValueError(
@@ -112,6 +112,11 @@ def compare(
         arms = groups.setdefault(group, {})
         arms.setdefault(str(record.choices[by]), []).append(value)
     return compare_arms(groups, to=to, margin=margin)
+
+
+def _test_accuracy(record: Record, statistics: str) -> float:
+    is_bare = not record.config.get("model", {}).get("batch_norm", True)
+    return record.accuracy("running" if is_bare else statistics)
 
 
 def compare_arms(

@@ -45,12 +45,7 @@ class Record:
     curves: Mapping[str, Curve]
 
     def accuracy(self, statistics: str = "running", part: str = "test") -> float:
-        """The last evaluation on the most images; NaN if diverged or missing.
-
-        Without batch normalization there is one for all `statistics`.
-        """
-        if not self.config.get("model", {}).get("batch_norm", True):
-            statistics = "running"
+        """The last evaluation on the most images; NaN if diverged or missing."""
         split = _split(self.curves, part, statistics, most_points=False)
         if self.diverged or split is None:
             return math.nan

@@ -130,6 +130,19 @@ def test_training_batches_of_a_stretch_are_compared():
         compare(records, by="operator", to="plain", training=(9, 12))
 
 
+def test_networks_without_batch_normalization_have_one_accuracy():
+    bare = [
+        dataclasses.replace(
+            one,
+            config={"model": {"batch_norm": False}},
+            curves={"test": one.curves["test@recalibrated"]},
+        )
+        for one in runs(bare=[1.0, 2.0])
+    ]
+    (found,) = compare(runs(plain=[1.0, 2.0]) + bare, by="operator", to="plain")
+    assert found.mean == 0 and found.n == (2, 2)
+
+
 def test_what_cannot_be_compared_is_named():
     good = runs(plain=[1.0, 2.0, 3.0], other=[2.0, 3.0])
     for options, message in (

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import math
 
@@ -15,11 +14,6 @@ def test_the_last_accuracy_is_that_on_the_most_images():
     assert record().accuracy("batch") == 0.5
     assert math.isnan(record().accuracy("debiased"))
     assert math.isnan(record(diverged="at step 5").accuracy())
-
-
-def test_a_network_without_batch_normalization_has_one_accuracy():
-    bare = dataclasses.replace(record(), config={"model": {"batch_norm": False}})
-    assert bare.accuracy("recalibrated") == bare.accuracy() == record().accuracy()
 
 
 def test_curves_are_those_with_the_most_evaluations():
