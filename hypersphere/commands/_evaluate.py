@@ -49,8 +49,8 @@ def evaluate(
         `model`, `set`, `examples`, `top1`, `top5` (of more than five classes),
         `recalibrated_on` so many images, if asked to, `per_class` by name, `confusion`
         (rows are the truth), `calibration` with `raw` and `fitted` numbers and the mean
-        `temperature`, `corrupted` name -> five
-        accuracies, `left_out` what could not be read and `told` what else to know.
+        `temperature`, `corrupted` name -> five accuracies, `left_out` what could not be
+        read and `told` what else to know.
 
     Raises:
         FileNotFoundError: If the folder or the set is not there.
