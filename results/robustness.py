@@ -88,7 +88,7 @@ def kept(line: Line, damage: str) -> float:
 
 def tables(lines: Sequence[Line], *, to: str = "plain") -> str:
     """The shares by operator, and the differences to one, in Markdown."""
-    operators = sorted({line["operator"] for line in lines}, key=lambda x: (x != to, x))
+    operators = _operators(lines, to)
     head = ["operator", "n", "undamaged %", *(f"{name}, kept %" for name in DAMAGES)]
     rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     groups: dict[str, dict[str, list[float]]] = {name: {} for name in DAMAGES}
@@ -104,6 +104,10 @@ def tables(lines: Sequence[Line], *, to: str = "plain") -> str:
     return "\n".join(rows) + "\n\n" + differences
 
 
+def _operators(lines: Sequence[Line], first: str) -> list[str]:
+    return sorted({line["operator"] for line in lines}, key=lambda x: (x != first, x))
+
+
 def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
@@ -113,7 +117,7 @@ def draw(lines: Sequence[Line]) -> Any:
     from hypersphere.viz import PALETTE
     from hypersphere.viz._style import QUIET, new_figure, panel_title, plain_axes
 
-    operators = sorted({line["operator"] for line in lines}, key=lambda x: x != "plain")
+    operators = _operators(lines, "plain")
     figure = new_figure(13.0, 3.2, title="Damaged test images")
     row = figure.subplots(1, len(DAMAGES), sharey=True)
     for axes, name in zip(row, DAMAGES, strict=True):
@@ -135,7 +139,7 @@ def draw(lines: Sequence[Line]) -> Any:
                 capsize=2,
             )
     row[0].set_ylabel("accuracy, %", color=QUIET, fontsize=8)
-    row[-1].legend(frameon=False, fontsize=8)
+    row[1].legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
 
