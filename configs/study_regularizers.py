@@ -23,7 +23,10 @@ Command:
     python -m hypersphere.experiments compare results/small/study_regularizers \
         --within=filters --by=operator --to=plain
 
-Reached: not run yet.
+Reached: 54 runs, 62 to 174 seconds each on one core with other work beside it. With
+each penalty the spherical networks are 1.6 to 2.1 points less accurate. Without one the
+plain network is ahead by running averages too, 66.4 %; with one it loses 15 to 25
+points by these, and nothing by any other statistic: docs/results.md.
 """
 
 from configs import study_operators

@@ -21,6 +21,10 @@ COMPARED = {
         dict(by="operator", to="plain"),
         dict(by="operator", to="plain", training=(600, 1000)),
     ),
+    "study_regularizers": (
+        dict(by="operator", to="plain", within=("filters",)),
+        dict(by="operator", to="plain", within=("filters",), statistics="running"),
+    ),
 }
 
 
