@@ -20,7 +20,9 @@ Command:
     python -m hypersphere.experiments compare results/small/study_overfit \
         --by=operator --to=plain
 
-Reached: not run yet.
+Reached: 30 runs, 49 to 84 seconds each on one core. All training images right (99.96 to
+100 %); the spherical networks are 0.8 to 1.5 points less accurate on test images, which
+six runs do not show beyond chance: docs/results.md.
 """
 
 from configs import cifar10_sphere, study_operators

@@ -21,6 +21,7 @@ COMPARED = {
         dict(by="operator", to="plain"),
         dict(by="operator", to="plain", training=(600, 1000)),
     ),
+    "study_overfit": (dict(by="operator", to="plain"),),
     "study_regularizers": (
         dict(by="operator", to="plain", within=("filters",)),
         dict(by="operator", to="plain", within=("filters",), statistics="running"),
