@@ -525,7 +525,7 @@ FAULTS = (
     ),
     Fault(
         "a recalibrated variance is the mean square",
-        "training/compute/_step.py",
+        "training/compute/_moments.py",
         "jnp.maximum(square - mean**2, 0)",
         "square",
         "training/test_evaluators.py",
