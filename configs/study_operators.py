@@ -35,7 +35,5 @@ RATES = dict.fromkeys(cifar10_sphere.OPERATORS, 1e-2)
 def get_config(operator: str, scale: str) -> TrainConfig:
     config = cifar10_sphere.get_config(f"operator={operator},scale={scale}")
     config.optim.learning_rate = RATES[operator]
-    study_rates.judge_once(config)
-    config.data.validation_fraction = 0.0
-    config.evaluators = tuple(e for e in config.evaluators if e.source == "test")
+    study_rates.judge_on_test(config)
     return config

@@ -33,6 +33,13 @@ def get_config(rate: float, operator: str, scale: str) -> TrainConfig:
     return config
 
 
+def judge_on_test(config: TrainConfig) -> None:
+    """Trains on all images; evaluates on test images after the last step."""
+    judge_once(config)
+    config.data.validation_fraction = 0.0
+    config.evaluators = tuple(e for e in config.evaluators if e.source == "test")
+
+
 def judge_once(config: TrainConfig) -> None:
     """Holds a tenth of the training images back; evaluates after the last step."""
     config.data.validation_fraction = 0.1

@@ -19,6 +19,8 @@ Command:
     python train.py --config=configs/study_resnet.py:operator=plain \
         --workdir=runs/resnet
     python -m hypersphere.experiments run configs/study_resnet.py:scale=small --seeds=2
+    python -m hypersphere.experiments compare results/small/study_resnet \
+        --by=operator --to=plain --training=600-1000
 
 Reached: not run yet.
 """
@@ -32,9 +34,7 @@ from hypersphere.training import TrainConfig
 @family(operator=("linear", "plain"))
 def get_config(operator: str, scale: str) -> TrainConfig:
     config = cifar10plus_sphere_resnet32.get_config(f"operator={operator},scale=paper")
-    study_rates.judge_once(config)
-    config.data.validation_fraction = 0.0
-    config.evaluators = tuple(e for e in config.evaluators if e.source == "test")
+    study_rates.judge_on_test(config)
     config.optim.schedule = recipes.Constant()
     config.log_every, config.checkpoint_every = 25, 100
     if scale == "small":

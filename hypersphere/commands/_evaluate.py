@@ -68,11 +68,10 @@ def evaluate(
             f"`corrupt` knows {', '.join(evaluation.CORRUPTIONS)}, got {unknown[0]!r}."
         )
     trained = open_trained(folder, best=best, config_file=config_file)
-    taken: list[np.ndarray] = []
+    recalibrated_on = 0
     if recalibrate:
         where = {"data_dir": data_dir, "config_file": config_file}
-        taken = list(recalibration_images(trained, **where))
-        trained.recalibrate(taken)
+        recalibrated_on = trained.recalibrate(recalibration_images(trained, **where))
     examples, told = labelled(
         trained, source, part, data_dir=data_dir, config_file=config_file
     )
@@ -88,7 +87,7 @@ def evaluate(
         "top1": evaluation.top_k_accuracy(logits, labels),
     }
     if recalibrate:
-        found["recalibrated_on"] = sum(map(len, taken))
+        found["recalibrated_on"] = recalibrated_on
     if count > 5:
         found["top5"] = evaluation.top_k_accuracy(logits, labels, k=5)
     found |= {

@@ -102,7 +102,7 @@ class Trained:
             found = self.answers(np.pad(batch, widths))
             yield Answers(*(x if x is None else x[: len(batch)] for x in found))
 
-    def recalibrate(self, batches: Iterable[np.ndarray]) -> None:
+    def recalibrate(self, batches: Iterable[np.ndarray]) -> int:
         """Takes the statistics of batch normalization anew, as means over batches.
 
         What an evaluation `@recalibrated` of a run does: they are then those of the
@@ -112,6 +112,9 @@ class Trained:
             batches: Training images, uint8 of shape (n, height, width, channels), or
                 other examples. Batches weigh alike and their own statistics count, so
                 each should be large and have of all classes.
+
+        Returns:
+            How many there were.
 
         Raises:
             ValueError: If the model has no batch normalization, or there is no batch.
@@ -134,13 +137,17 @@ class Trained:
             _moments.put_moments(model, means)
             return nnx.state(model)
 
-        found = [jax.device_get(moments(self._state, images)) for images in batches]
+        found, count = [], 0
+        for images in batches:
+            found.append(jax.device_get(moments(self._state, images)))
+            count += len(images)
         if not found:
             raise ValueError(
                 f"To recalibrate {self.name} takes at least one batch of training "
                 "images, got none."
             )
         self._state = with_means(self._state, _moments.mean_of(found))
+        return count
 
     def _normalized(self, images: Any) -> Any:
         if images.dtype != np.uint8:
