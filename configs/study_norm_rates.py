@@ -28,7 +28,7 @@ import math
 
 from configs import cifar10_sphere, study_rates
 from hypersphere.experiments import family
-from hypersphere.training import Evaluation, TrainConfig
+from hypersphere.training import TrainConfig
 
 ARMS = (
     *("batch_64", "batch_16", "batch_4", "sphere_64", "sphere_16", "sphere_4"),
@@ -43,8 +43,7 @@ def get_config(times: float, arm: str, operator: str, scale: str) -> TrainConfig
     config.optim.learning_rate *= times
     study_rates.judge_once(config)
     if not config.model.batch_norm:
-        each = Evaluation(source="validation", statistics="running", every="100%")
-        config.evaluators = (each,)
+        cifar10_sphere.without_batch_norm(config)
     return config
 
 
