@@ -50,8 +50,10 @@ _COMPARED = (
 class Layers(nnx.Module):
     """Convolutions with batch normalization and ReLU, and a head on their mean."""
 
-    def __init__(self, shapes: Any, similarity: Any, dtype: Any):
-        make = functools.partial(nn.SphereConv, similarity=similarity)
+    def __init__(
+        self, shapes: Any, similarity: Any, dtype: Any, conv: Any = nn.SphereConv
+    ):
+        make = functools.partial(conv, similarity=similarity)
         if similarity is None:
             make = nnx.Conv
         rngs = nnx.Rngs(0)

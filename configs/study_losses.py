@@ -22,7 +22,9 @@ Command:
     python -m hypersphere.experiments compare results/small/study_losses --by=loss \
         --to=softmax
 
-Reached: 7 of the 50 runs so far, records in `results/small/study_losses`; no verdict.
+Reached: 50 runs, 70 to 174 seconds each on one core with other work beside it. No loss
+is more accurate than softmax (66.9 %): W-Softmax 0.1 to 0.8 points less, GA-Softmax 1.5
+to 2.8 with a late margin and 25.4 with an early one, A-Softmax 5.5: docs/results.md.
 """
 
 import dataclasses
