@@ -3,8 +3,8 @@
 There the features lie across the lanes of a vector register, and adding up lanes is
 slower than the convolution beside it. The matrix unit does it while it waits: as a
 product with ones, hidden from XLA, which would turn it back into a sum. It multiplies
-in bfloat16, so only layers that compute in it are summed so: three products are exact
-for their squares, and one is enough for a gradient.
+in bfloat16, so only layers that compute in it are summed so: their squares have 16
+digits, which two products are exact for, and one is enough for a gradient.
 """
 
 import functools
@@ -16,6 +16,7 @@ from jaxtyping import Array
 
 FEWEST = 8
 """Features that are summed so; fewer, as those of images, are cheaper added up."""
+_EXACT = (lax.Precision.DEFAULT, lax.Precision.HIGH)  # of ones, and of squares
 _ROWS = 8  # what a TPU multiplies at least; one row XLA takes for a sum
 
 
@@ -26,7 +27,7 @@ def sum_squares(squares: Array, axis: int) -> Array:
     def product(squares: Array) -> Array:
         numbers = (((1,), (axis,)), ((), ()))
         ones = _ones(squares.shape[axis])
-        sums = lax.dot_general(ones, squares, numbers, precision=lax.Precision.HIGH)
+        sums = lax.dot_general(ones, squares, numbers, precision=_EXACT)
         return jnp.expand_dims(sums[0], axis)
 
     plain = lambda squares: jnp.sum(squares, axis, keepdims=True)  # noqa: E731
