@@ -23,7 +23,9 @@ Command:
     python -m hypersphere.experiments compare results/small/study_width \
         --within=width --by=operator --to=plain
 
-Reached: not run yet.
+Reached: width 0.25, 12 runs of 240 to 554 seconds on one core with other work beside
+it: linear 1.4 points (0.7 to 2.0) less accurate than plain (70.6 %), as at an eighth.
+0.5 and 1.0 not run yet.
 """
 
 from configs import study_operators

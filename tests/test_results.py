@@ -27,6 +27,7 @@ COMPARED = {
         dict(by="operator", to="plain", within=("filters",)),
         dict(by="operator", to="plain", within=("filters",), statistics="running"),
     ),
+    "study_width": (dict(by="operator", to="plain", within=("width",)),),
 }
 
 
