@@ -19,8 +19,12 @@ Command:
     python -m hypersphere.experiments run configs/study_depth.py:scale=small --seeds=3
     python -m hypersphere.experiments compare results/small/study_depth \
         --within=depth --by=operator --to=plain
+    python results/depth.py results/small/study_depth --plot
 
-Reached: not run yet.
+Reached: 12 runs, 222 to 504 seconds each on one core with other work beside it. Both
+train; linear is 1.8 points (-0.3 to 3.9) less accurate at 18 layers and 2.2 (-1.5 to
+5.8) at 27, which three runs do not show beyond chance. Gradients grow towards the
+image, in both: docs/results.md.
 """
 
 from configs import study_operators

@@ -17,6 +17,7 @@ DOCS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 # What the page says of a study, by its command.
 COMPARED = {
+    "study_depth": (dict(by="operator", to="plain", within=("depth",)),),
     "study_losses": (dict(by="loss", to="softmax"),),
     "study_operators": (
         dict(by="operator", to="plain"),
