@@ -1,8 +1,8 @@
 r"""The rate of each network with, without and instead of batch normalization.
 
-Claim: none. Small batches and another normalization each want a rate of their own, so
-`study_norm.py` takes the rates from here: chosen as in `study_rates.py`, by the mean
-accuracy of two seeds on validation images after the last step.
+Claim: none. Small batches and another normalization each want a rate of their own,
+before they can be compared: chosen as in `study_rates.py`, by the mean accuracy of two
+seeds on validation images after the last step.
 
 Recipe: `cifar10_sphere.py`, for as many images in every arm (64,000 at scale=small).
 An arm is what follows the convolutions, and how many images a batch has: `batch` is
@@ -19,7 +19,9 @@ Command:
         --config=configs/study_norm_rates.py:times=0.3,arm=sphere_4,operator=linear \
         --workdir=runs/rate
     python -m hypersphere.experiments run \
-        configs/study_norm_rates.py:scale=small,times=1.0 --seeds=100-101
+        configs/study_norm_rates.py:scale=small,times=1.0 \
+        configs/study_norm_rates.py:scale=small,times=0.3 \
+        configs/study_norm_rates.py:scale=small,times=3.0 --seeds=100-101
 
 Reached: 16 runs so far, seed 100 at times 1, records in
 `results/small/study_norm_rates`; no rate is chosen yet.
@@ -40,25 +42,16 @@ OPERATORS = ("plain", "linear")
 
 @family(times=(1.0, 0.3, 3.0, 0.1, 0.03), arm=ARMS, operator=OPERATORS)
 def get_config(times: float, arm: str, operator: str, scale: str) -> TrainConfig:
-    config = make(arm, operator, scale)
-    config.optim.learning_rate *= times
-    study_rates.judge_once(config)
-    if not config.model.batch_norm:
-        cifar10_sphere.without_batch_norm(config)
-    return config
-
-
-def make(arm: str, operator: str, scale: str) -> TrainConfig:
-    """An arm at `times=1.0`, evaluated as `cifar10_sphere.py` is."""
     config = cifar10_sphere.get_config(f"operator={operator},scale={scale}")
     norm, _, size = arm.partition("_")
     examples = 64_000 if scale == "small" else config.steps * config.batch_size
     config.batch_size = int(size)
     config.steps = examples // config.batch_size
-    config.optim.learning_rate = 1e-2 * math.sqrt(config.batch_size / 64)
+    config.optim.learning_rate = 1e-2 * math.sqrt(config.batch_size / 64) * times
     if norm in ("sphere", "both"):
         config.model.sphere_norm = True
         config.model.similarity = "cosine" if operator == "plain" else operator
+    study_rates.judge_once(config)
     if norm in ("sphere", "none"):
         cifar10_sphere.without_batch_norm(config)
     return config

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from hypersphere import experiments
 
@@ -68,7 +69,7 @@ def table(records: Sequence[Any]) -> str:
             for line in WHEN.values():
                 values = by_layer(runs, kind, line)
                 share = values[:, 0] / values[:, -1]
-                mean = np.exp(np.log(share).mean())
+                mean = stats.gmean(share)
                 row.append(f"{mean:.2g} ({share.min():.2g} to {share.max():.2g})")
         rows.append("| " + " | ".join(row) + " |")
     return "\n".join(rows) + "\n"
@@ -100,7 +101,7 @@ def draw(records: Sequence[Any]) -> Any:
                 for line, style in zip(WHEN.values(), ("-", "--"), strict=True):
                     values = by_layer(groups[depth, operator], kind, line)
                     layers = np.arange(1, values.shape[1] + 1)
-                    mean = np.exp(np.log(values).mean(0))
+                    mean = stats.gmean(values)
                     label = operator if style == "-" else None
                     axes.plot(layers, mean, style, color=color, label=label, lw=1.2)
                     low, high = values.min(0), values.max(0)
