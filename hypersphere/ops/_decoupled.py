@@ -210,7 +210,7 @@ def decoupled_conv_general_dilated(
         "feature_group_count": feature_group_count,
         "batch_group_count": batch_group_count,
     }
-    source, channel = numbers.lhs_spec[1], numbers.out_spec[1]
+    channel = numbers.out_spec[1]
     filter_axes = tuple(a for a in range(rhs.ndim) if a != numbers.rhs_spec[0])
     dtype = dot_dtype(lhs.dtype)
     filters = unit_filters(rhs, axis=filter_axes, eps=eps, dtype=dtype)
@@ -225,11 +225,7 @@ def decoupled_conv_general_dilated(
     batch = numbers.out_spec[0]
     dots = batch_across(filters.divided(dots, along), batch, channel, math.prod(window))
     if mask is None and batch_group_count == 1:
-        is_plain = math.prod(window) == 1 and dots.shape[channel] < lhs.shape[source]
-        squares = box_sum(
-            *(lhs, window, numbers, feature_group_count, geometry, eps),
-            is_plain=is_plain,
-        )
+        squares = box_sum(lhs, window, numbers, feature_group_count, geometry, eps)
         squares = _spread_groups(squares, channel, dots.shape)
     else:
         weights = jnp.ones_like(rhs) if mask is None else jnp.asarray(mask)

@@ -92,21 +92,13 @@ def box_sum(
     groups: int,
     geometry: dict[str, Any],
     eps: float,
-    *,
-    is_plain: bool = False,
 ) -> Array:
-    """Sums of squares, scaled, in the output's layout, one channel per group.
-
-    A TPU's matrix unit adds them up unless they are to be plain sums: those of a 1x1
-    layer with fewer answers than inputs. Its input is mostly that of a residual block,
-    which is written anyway, and XLA adds plain squares up on that way.
-    """
+    """Sums of squares, scaled, in the output's layout, one channel per group."""
     channel = numbers.lhs_spec[1]
     per_group = lhs.shape[channel] // groups
     grouped = (*lhs.shape[:channel], groups, per_group, *lhs.shape[channel + 1 :])
     squares = jnp.square(scaled(lhs, eps=eps))
-    is_alike = groups == 1 and lhs.dtype == jnp.bfloat16 and per_group >= FEWEST
-    if is_alike and not is_plain:
+    if groups == 1 and lhs.dtype == jnp.bfloat16 and per_group >= FEWEST:
         squares = sum_squares(squares, channel)
     else:
         squares = jnp.sum(squares.reshape(grouped), axis=channel + 1)

@@ -128,14 +128,3 @@ def test_sums_on_the_matrix_unit_are_sums(monkeypatch):
     np.testing.assert_allclose(gathered[0], x.sum(1, keepdims=True), rtol=1e-6)
     for repeated in (spread[0], wide):
         np.testing.assert_array_equal(repeated, np.broadcast_to(y, x.shape))
-
-
-@pytest.mark.parametrize(
-    ("window", "inputs", "answers", "is_product"),
-    [(1, 16, 8, False), (1, 16, 16, True), (1, 8, 16, True), (3, 16, 8, True)],
-)
-def test_a_bottleneck_adds_its_squares_up_plainly(window, inputs, answers, is_product):
-    x = jax.ShapeDtypeStruct((2, 4, 4, inputs), jnp.bfloat16)
-    kernel = jax.ShapeDtypeStruct((window, window, inputs, answers), jnp.float32)
-    program = str(jax.make_jaxpr(ops.sphere_conv)(x, kernel))
-    assert ("platform_index" in program) == is_product
