@@ -22,7 +22,8 @@ Command:
     python -m hypersphere.experiments compare results/small/study_resnet \
         --by=operator --to=plain --training=600-1000
 
-Reached: not run yet.
+Reached: 4 runs of 722 to 890 seconds on one core: on those training batches linear is
+4.3 points (2.6 to 6.0) less accurate than plain, the reverse of the authors' logs.
 """
 
 from configs import cifar10plus_sphere_resnet32, study_rates

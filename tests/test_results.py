@@ -28,6 +28,10 @@ COMPARED = {
         dict(by="operator", to="plain", within=("filters",)),
         dict(by="operator", to="plain", within=("filters",), statistics="running"),
     ),
+    "study_resnet": (
+        dict(by="operator", to="plain", training=(600, 1000)),
+        dict(by="operator", to="plain"),
+    ),
     "study_width": (dict(by="operator", to="plain", within=("width",)),),
 }
 

@@ -55,18 +55,25 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
         parameters; examples per second.
     """
     used = [name for name in STATISTICS if any(len(r.curve(name)[0]) for r in records)]
-    return [_row(group, used) for group in by_variant(records).values()]
+    judged = [
+        (part, name)
+        for part in ("validation", "test")
+        for name in used
+        if part == "test"
+        or any(math.isfinite(r.accuracy(name, part)) for r in records)
+    ]
+    return [_row(group, used, judged) for group in by_variant(records).values()]
 
 
-def _row(group: Sequence[Record], used: Sequence[str]) -> Row:
+def _row(
+    group: Sequence[Record], used: Sequence[str], judged: Sequence[tuple[str, str]]
+) -> Row:
     choices = dict(group[0].choices)
     row: Row = {name: value for name, value in choices.items() if name != "scale"}
     row |= {"n": len(group), "diverged": sum(bool(r.diverged) for r in group)}
-    for part in ("validation", "test"):
-        for name in used:
-            found = [r.accuracy(name, part) for r in group]
-            if part == "test" or any(map(math.isfinite, found)):
-                row |= _spread(f"{part}_{name}", found)
+    for part, name in judged:
+        found = [r.accuracy(name, part) for r in group]
+        row |= _spread(f"{part}_{name}", found)
     row |= _spread("train", [_last(r) for r in group])
     for accuracy in REACH.get(choices.get("scale", "paper"), ()):
         for name in used:
