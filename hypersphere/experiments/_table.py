@@ -59,8 +59,7 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
         (part, name)
         for part in ("validation", "test")
         for name in used
-        if part == "test"
-        or any(math.isfinite(r.accuracy(name, part)) for r in records)
+        if part == "test" or any(math.isfinite(r.accuracy(name, part)) for r in records)
     ]
     return [_row(group, used, judged) for group in by_variant(records).values()]
 

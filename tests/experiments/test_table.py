@@ -56,6 +56,18 @@ def test_the_markdown_tells_percentages_steps_and_what_diverged():
     assert all(line.count("|") == lines[0].count("|") for line in lines)
 
 
+def test_what_one_network_was_not_asked_is_a_dash_and_no_number():
+    other = record(operator="plain", scale="small")
+    other.curves["validation@batch of 20"] = other.curves["test of 20"]
+    asked, not_asked = rows_of([other, record(operator="linear", scale="small")])
+    assert list(asked) == list(not_asked)
+    assert math.isnan(not_asked["validation_batch_mean"])
+    assert asked["validation_batch_mean"] == pytest.approx(0.6)
+    lines = to_markdown([asked, not_asked], ["operator"]).splitlines()
+    assert "validation %, batch" in lines[0]
+    assert lines[2].startswith("| plain | 1 | 60.0") and "| – |" in lines[3]
+
+
 def test_the_csv_reads_back_with_every_column():
     rows = rows_of(some())
     read = list(csv.DictReader(io.StringIO(to_csv(rows))))
