@@ -20,7 +20,8 @@ Command:
     python -m hypersphere.experiments compare results/small/study_norm \
         --within=arm --by=operator --to=plain
 
-Reached: 43 of 48 runs so far, records in `results/small/study_norm`; no verdict before all.
+Reached: 43 of 48 runs so far, records in `results/small/study_norm`;
+no verdict before all.
 """
 
 from configs import study_norm_rates
