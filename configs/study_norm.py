@@ -20,8 +20,7 @@ Command:
     python -m hypersphere.experiments compare results/small/study_norm \
         --within=arm --by=operator --to=plain
 
-Reached: 43 of 48 runs so far, records in `results/small/study_norm`;
-no verdict before all.
+Reached: 48 runs of 24 to 67 seconds on one core: docs/results.md.
 """
 
 from configs import study_norm_rates

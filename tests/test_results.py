@@ -19,6 +19,7 @@ DOCS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 COMPARED = {
     "study_depth": (dict(by="operator", to="plain", within=("depth",)),),
     "study_losses": (dict(by="loss", to="softmax"),),
+    "study_norm": (dict(by="operator", to="plain", within=("arm",)),),
     "study_operators": (
         dict(by="operator", to="plain"),
         dict(by="operator", to="plain", training=(600, 1000)),
