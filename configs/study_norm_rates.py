@@ -22,6 +22,10 @@ Command:
         configs/study_norm_rates.py:scale=small,times=1.0 \
         configs/study_norm_rates.py:scale=small,times=0.3 \
         configs/study_norm_rates.py:scale=small,times=3.0 --seeds=100-101
+    python -m hypersphere.experiments run \
+        configs/study_norm_rates.py:scale=small,times=0.1,arm=none_64 --seeds=100-101
+
+    and so for each arm, and 0.03, where the best was at the end.
 
 Reached: times 1 for every network with batch normalization; for the others 0.1, or 0.3
 (batches of four with SphereNorm; linear with nothing). `study_norm.py` has them.

@@ -19,7 +19,10 @@ DOCS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 COMPARED = {
     "study_depth": (dict(by="operator", to="plain", within=("depth",)),),
     "study_losses": (dict(by="loss", to="softmax"),),
-    "study_norm": (dict(by="operator", to="plain", within=("arm",)),),
+    "study_norm": (
+        dict(by="operator", to="plain", within=("arm",)),
+        dict(by="arm", to="batch_64", within=("operator",)),
+    ),
     "study_operators": (
         dict(by="operator", to="plain"),
         dict(by="operator", to="plain", training=(600, 1000)),
