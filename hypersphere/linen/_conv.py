@@ -31,6 +31,7 @@ class _AngularConv(linen.Conv, kw_only=True):
 
     similarity: Similarity = ops.Cosine()
     eps: float = 1e-2
+    is_input_stored: bool = False
 
     def __post_init__(self):
         who = type(self).__name__
@@ -50,6 +51,7 @@ class _AngularConv(linen.Conv, kw_only=True):
             similarity=make_similarity(self.similarity, self.features),
             eps=self.eps,
             mask=self.mask,
+            is_input_stored=self.is_input_stored,
             **self._size(),
         )
         return call_with(operator, self, inputs)
@@ -73,6 +75,9 @@ class SphereConv(_AngularConv):
             class such as `linen.LearnableSigmoid` (or a partial of it), which is
             instantiated with `features` as the submodule "similarity".
         eps: The smallest length that counts, in the units of the input; positive.
+        is_input_stored: Whether the input is in memory whoever reads it, as it is where
+            a residual block begins, and not behind a normalization. It changes what the
+            layer costs on a TPU, not what it answers.
         conv_arguments: Every other argument of `linen.Conv`, with its meaning and
             default: strides, padding, input_dilation, kernel_dilation,
             feature_group_count, use_bias, mask, dtype, param_dtype, precision,
@@ -123,6 +128,9 @@ class DecoupledConv(_AngularConv, kw_only=True):
         use_running_average: Whether to use the running mean and leave it as it is.
             Unlike `linen.BatchNorm`, which must be told, by default not.
         eps: The smallest length that counts, in the units of the input; positive.
+        is_input_stored: Whether the input is in memory whoever reads it, as it is where
+            a residual block begins, and not behind a normalization. It changes what the
+            layer costs on a TPU, not what it answers.
         conv_arguments: Every other argument of `linen.Conv`, as for
             `linen.SphereConv`.
 

@@ -211,7 +211,9 @@ class Choices:
             )
         return (*pair, self.in_features)
 
-    def make_conv(self, *shape: Any, **arguments: Any) -> nnx.Module:
+    def make_conv(
+        self, *shape: Any, is_input_stored: bool, **arguments: Any
+    ) -> nnx.Module:
         """The convolution that the choices ask for, without bias."""
         arguments = {
             "use_bias": False,
@@ -229,6 +231,7 @@ class Choices:
             return nn.SphereNorm(
                 layer, similarity=g, use_length=self.use_length, rngs=self.rngs
             )
+        arguments["is_input_stored"] = is_input_stored
         if h is None:
             return nn.SphereConv(*shape, similarity=g, **arguments)
         return nn.DecoupledConv(*shape, magnitude=h, similarity=g, **arguments)
@@ -277,9 +280,12 @@ class ConvLayer(NormActivation):
         window: tuple[int, int] = (3, 3),
         strides: int = 1,
         padding: str = "SAME",
+        is_input_stored: bool = False,
     ):
         self.conv = choices.make_conv(
-            in_features, out_features, window, strides, padding=padding
+            *(in_features, out_features, window, strides),
+            padding=padding,
+            is_input_stored=is_input_stored,
         )
         super().__init__(out_features, choices)
 

@@ -187,12 +187,22 @@ class _Units:
         layers = []
         for index, (side, out, step) in enumerate(shapes):
             choices = last if index == len(shapes) - 1 else c
-            window = (side, side)
             layers.append(
-                ConvLayer(features, out, choices, window=window, strides=step)
+                ConvLayer(
+                    features,
+                    out,
+                    choices,
+                    window=(side, side),
+                    strides=step,
+                    is_input_stored=self._is_stored(index, side),
+                )
             )
             features = out
         return layers
+
+    def _is_stored(self, index: int, side: int) -> bool:
+        """Whether a layer reads what its unit begins with: a sum, written anyway."""
+        return index == 0 and side == 1 and not self.pre_activation
 
     def _make_shortcut(
         self, features: int, out: int, strides: int

@@ -34,6 +34,7 @@ class _AngularConv(nnx.Conv):
         *,
         similarity: Similarity,
         eps: float,
+        is_input_stored: bool,
         rngs: nnx.Rngs,
         **conv_arguments: Any,
     ):
@@ -51,6 +52,7 @@ class _AngularConv(nnx.Conv):
         )
         self.similarity = make_similarity(who, similarity, out_features, rngs)
         self.eps = eps
+        self.is_input_stored = is_input_stored
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -75,6 +77,7 @@ class _AngularConv(nnx.Conv):
             similarity=self.similarity,
             eps=self.eps,
             mask=self.mask,
+            is_input_stored=self.is_input_stored,
             conv_general_dilated=self.dot_products,
         )
 
@@ -112,6 +115,9 @@ class DecoupledConv(_AngularConv):
         momentum: Of the running mean, from 0 to 1, dimensionless.
         use_running_average: Whether to use the running mean and leave it as it is.
         eps: The smallest length that counts, in the units of the input; positive.
+        is_input_stored: Whether the input is in memory whoever reads it, as it is where
+            a residual block begins, and not behind a normalization. It changes what the
+            layer costs on a TPU, not what it answers.
         rngs: Random keys for the parameters.
         conv_arguments: Every other argument of `nnx.Conv`, as for `nn.SphereConv`.
 
@@ -152,6 +158,7 @@ class DecoupledConv(_AngularConv):
         momentum: float = 0.999,
         use_running_average: bool = False,
         eps: float = 1e-2,
+        is_input_stored: bool = False,
         rngs: nnx.Rngs,
         **conv_arguments: Any,
     ):
@@ -165,6 +172,7 @@ class DecoupledConv(_AngularConv):
             strides,
             similarity=similarity,
             eps=eps,
+            is_input_stored=is_input_stored,
             rngs=rngs,
             **conv_arguments,
         )
@@ -232,6 +240,9 @@ class SphereConv(_AngularConv):
             `nn.LearnableSigmoid` (or a partial of it), which is instantiated with
             `(out_features, rngs=rngs)`.
         eps: The smallest length that counts, in the units of the input; positive.
+        is_input_stored: Whether the input is in memory whoever reads it, as it is where
+            a residual block begins, and not behind a normalization. It changes what the
+            layer costs on a TPU, not what it answers.
         rngs: Random keys for the parameters.
         conv_arguments: Every other argument of `nnx.Conv`, with its meaning and
             default: padding, input_dilation, kernel_dilation, feature_group_count,
@@ -270,6 +281,7 @@ class SphereConv(_AngularConv):
         *,
         similarity: Similarity = ops.Cosine(),
         eps: float = 1e-2,
+        is_input_stored: bool = False,
         rngs: nnx.Rngs,
         **conv_arguments: Any,
     ):
@@ -280,6 +292,7 @@ class SphereConv(_AngularConv):
             strides,
             similarity=similarity,
             eps=eps,
+            is_input_stored=is_input_stored,
             rngs=rngs,
             **conv_arguments,
         )

@@ -140,6 +140,7 @@ def decoupled_conv_general_dilated(
     weighted: bool = False,
     eps: float = 1e-2,
     mask: Array | None = None,
+    is_input_stored: bool = False,
     conv_general_dilated: Callable[..., Array] = lax.conv_general_dilated,
 ) -> Float[Array, "..."]:
     """`jax.lax.conv_general_dilated` in decoupled form: `decoupled_conv` in full.
@@ -165,6 +166,9 @@ def decoupled_conv_general_dilated(
         mask: Zeros and ones in the shape of `rhs`, which must be masked already: the
             patch norm then counts, for each filter, only what its mask lets through,
             at the cost of a second convolution.
+        is_input_stored: Whether `lhs` is in memory whoever reads it, as it is where a
+            residual block begins, and not behind a normalization. It changes how a TPU
+            adds up squares, and so what the layer costs.
         conv_general_dilated: What computes the dot products.
 
     Returns:
@@ -225,7 +229,10 @@ def decoupled_conv_general_dilated(
     batch = numbers.out_spec[0]
     dots = batch_across(filters.divided(dots, along), batch, channel, math.prod(window))
     if mask is None and batch_group_count == 1:
-        squares = box_sum(lhs, window, numbers, feature_group_count, geometry, eps)
+        squares = box_sum(
+            *(lhs, window, numbers, feature_group_count, geometry, eps),
+            is_stored=is_input_stored,
+        )
         squares = _spread_groups(squares, channel, dots.shape)
     else:
         weights = jnp.ones_like(rhs) if mask is None else jnp.asarray(mask)

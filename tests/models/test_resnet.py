@@ -232,6 +232,15 @@ def test_units_are_those_of_the_papers(
     )
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_a_bottleneck_tells_its_first_layer_that_its_input_is_stored(before):
+    make = lambda: ResNet(depth=50, pre_activation=before, rngs=nnx.Rngs(0))  # noqa: E731
+    units = [unit for stage in nnx.eval_shape(make).stages for unit in stage]
+    for unit in units:
+        told = [layer.conv.is_input_stored for layer in unit.layers]
+        assert told == [not before, False, False]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("depth", [18, 20])

@@ -128,3 +128,21 @@ def test_sums_on_the_matrix_unit_are_sums(monkeypatch):
     np.testing.assert_allclose(gathered[0], x.sum(1, keepdims=True), rtol=1e-6)
     for repeated in (spread[0], wide):
         np.testing.assert_array_equal(repeated, np.broadcast_to(y, x.shape))
+
+
+@pytest.mark.parametrize("is_input_stored", [False, True])
+def test_squares_of_a_stored_input_are_added_up_plainly(is_input_stored):
+    x = jax.ShapeDtypeStruct((2, 4, 4, 16), jnp.bfloat16)
+    kernel = jax.ShapeDtypeStruct((1, 1, 16, 8), jnp.float32)
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def convolve(x, kernel):
+        return ops.decoupled_conv_general_dilated(
+            *(x, kernel, (1, 1), "SAME"),
+            dimension_numbers=numbers,
+            magnitude=ops.magnitudes.Sphere(),
+            is_input_stored=is_input_stored,
+        )
+
+    program = str(jax.make_jaxpr(convolve)(x, kernel))
+    assert ("platform_index" in program) == (not is_input_stored)
