@@ -54,7 +54,7 @@ def test_a_run_trains_without_tensorflow_and_without_a_warning(tmp_path):
         (["--config.steps=50%"], "nothing that this could be a percentage of"),
         (["--config.batch_size=33"], "33"),
         (["--config=configs/no_such.py"], "configs/no_such.py"),
-        (["--config=configs/ablation_loss.py:loss=gaa"], "softmax, w, ga, got 'gaa'"),
+        (["--config=configs/ablation_loss.py:loss=gaa"], "Did you mean 'ga'"),
         (["--config=configs/ablation_loss.py:los=ga"], "Did you mean 'loss'"),
         (["--config.model.width=abc"], "config.model.width=abc"),
         (["--config.data.source=folder:/no/such/folder"], "/no/such/folder"),
