@@ -145,6 +145,11 @@ class _Units:
     shortcut: str
     pre_activation: bool
 
+    @property
+    def _reads_sum(self) -> bool:
+        """Whether the first layers of a unit read the sum of the one before it."""
+        return not self.pre_activation
+
     def make_stages(
         self, features: int, filters: list[int], counts: tuple[int, ...]
     ) -> tuple[list[list[ResidualUnit]], int]:
@@ -194,15 +199,11 @@ class _Units:
                     choices,
                     window=(side, side),
                     strides=step,
-                    is_input_stored=self._is_stored(index, side),
+                    is_input_stored=index == 0 and self._reads_sum,
                 )
             )
             features = out
         return layers
-
-    def _is_stored(self, index: int, side: int) -> bool:
-        """Whether a layer reads what its unit begins with: a sum, written anyway."""
-        return index == 0 and side == 1 and not self.pre_activation
 
     def _make_shortcut(
         self, features: int, out: int, strides: int
@@ -213,7 +214,12 @@ class _Units:
             return _Subsample(strides, out - features)
         c = self.choices if self.shortcut == "spherical" else self.choices.plain()
         c = c.bare() if self.pre_activation else c.but(activation=None)
-        return ConvLayer(features, out, c, window=(1, 1), strides=strides)
+        return ConvLayer(
+            *(features, out, c),
+            window=(1, 1),
+            strides=strides,
+            is_input_stored=self._reads_sum,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

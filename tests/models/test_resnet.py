@@ -233,12 +233,13 @@ def test_units_are_those_of_the_papers(
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_a_bottleneck_tells_its_first_layer_that_its_input_is_stored(before):
-    make = lambda: ResNet(depth=50, pre_activation=before, rngs=nnx.Rngs(0))  # noqa: E731
-    units = [unit for stage in nnx.eval_shape(make).stages for unit in stage]
-    for unit in units:
-        told = [layer.conv.is_input_stored for layer in unit.layers]
-        assert told == [not before, False, False]
+def test_a_unit_tells_its_first_layers_that_their_input_is_stored(before):
+    arguments = dict(depth=50, shortcut="spherical", pre_activation=before)
+    net = nnx.eval_shape(lambda: ResNet(**arguments, rngs=nnx.Rngs(0)))
+    for unit in (unit for stage in net.stages for unit in stage):
+        layers = [*unit.layers, *([unit.shortcut] if unit.shortcut else [])]
+        told = [layer.conv.is_input_stored for layer in layers]
+        assert told == [not before, False, False, not before][: len(told)]
 
 
 @pytest.mark.slow
