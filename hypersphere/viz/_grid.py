@@ -47,7 +47,8 @@ def curve_grid(
 ) -> Figure:
     """A panel for each row and column: the runs' mean, and all between their extremes.
 
-    A line keeps its color in all panels; all panels share both axes.
+    A line keeps its color in all panels; all panels share both axes, or those of a row
+    the steps, where rows differ in how many they have.
 
     Args:
         grid: Row -> column -> name of the line -> its runs. A column that a row lacks
@@ -84,8 +85,13 @@ def curve_grid(
     looks = {name: _look(i) for i, name in enumerate(names)}
     height = max(1.2 + 2.2 * len(grid), 0.8 + 0.2 * len(lines))
     figure = new_figure(1.8 + 2.7 * len(columns), height, title=title, caption=caption)
+    is_alike = len({_last_step(row) for row in grid.values()}) == 1
     axes = figure.subplots(
-        len(grid), len(columns), squeeze=False, sharex=True, sharey=True
+        len(grid),
+        len(columns),
+        squeeze=False,
+        sharex="all" if is_alike else "row",
+        sharey=True,
     )
     for i, (row, panels) in enumerate(grid.items()):
         for j, column in enumerate(columns):
@@ -93,8 +99,8 @@ def curve_grid(
             panel_title(axes[i, j], column if i == 0 else "")
         label = f"{row}\naccuracy (%)" if row else "accuracy (%)"
         axes[i, 0].set_ylabel(label, color=QUIET, fontsize=8)
-    for last in axes[-1]:
-        _step_axis(last, log=log_steps)
+    for labelled in axes[-1] if is_alike else axes.flat:
+        _step_axis(labelled, log=log_steps)
     figure.legend(
         handles=[_handle(name, lines[name], looks) for name in lines],
         loc="outside right center",
@@ -103,6 +109,11 @@ def curve_grid(
         labelcolor=INK,
     )
     return figure
+
+
+def _last_step(row: Mapping[str, Panel]) -> int:
+    bundles = [bundle for panel in row.values() for bundle in panel.values()]
+    return max((int(bundle.steps[-1]) for bundle in bundles), default=0)
 
 
 def _look(index: int) -> tuple[str, str]:

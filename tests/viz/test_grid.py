@@ -33,3 +33,15 @@ def test_without_a_number_there_is_nothing_to_draw():
     lost = viz.Bundle(STEPS, np.full((2, 3), np.nan))
     with pytest.raises(ValueError, match="needs a line with a finite value, got none"):
         viz.curve_grid({"": {"test": {"x": lost}}})
+
+
+def test_rows_of_other_lengths_have_steps_of_their_own():
+    short, long = viz.Bundle(STEPS, RUNS), viz.Bundle(10 * STEPS, RUNS)
+    ends = lambda *rows: [  # noqa: E731
+        axes.get_xlim()[1]
+        for axes in viz.curve_grid(
+            {name: {"test": {"x": row}} for name, row in rows}
+        ).axes
+    ]
+    assert ends(("a", short), ("b", short)) == pytest.approx([31, 31])
+    assert ends(("a", short), ("b", long)) == pytest.approx([31, 310])
