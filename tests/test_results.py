@@ -19,6 +19,10 @@ DOCS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 COMPARED = {
     "study_depth": (dict(by="operator", to="plain", within=("depth",)),),
     "study_losses": (dict(by="loss", to="softmax"),),
+    "study_momentum": (
+        dict(by="operator", to="plain", within=("momentum",), statistics="running"),
+        dict(by="operator", to="plain", within=("momentum",)),
+    ),
     "study_norm": (
         dict(by="operator", to="plain", within=("arm",)),
         dict(by="arm", to="batch_64", within=("operator",)),
@@ -85,3 +89,11 @@ def test_no_record_names_a_folder_of_one_machine():
     for path in (ROOT / "results").rglob("seed*.json"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r'": "/\w', text), path
+
+
+def test_a_momentum_of_averages_changes_nothing_that_is_learned():
+    curves = {}
+    for record in experiments.read_records(ROOT / "results/small/study_momentum"):
+        kept = {name: record.curves[name] for name in ("train", "test@recalibrated")}
+        curves.setdefault((record.choices["operator"], record.seed), []).append(kept)
+    assert all(one == other for one, other in curves.values())
