@@ -147,7 +147,7 @@ class _Units:
 
     @property
     def _reads_sum(self) -> bool:
-        """Whether the first layers of a unit read the sum of the one before it."""
+        """Whether a unit's first layers read an array that is written anyway: a sum."""
         return not self.pre_activation
 
     def make_stages(
