@@ -1,8 +1,8 @@
 r"""The learning rate of networks with half of the published filters.
 
 Claim: none. `study_width.py` has every width at the rate that was chosen at an eighth
-of the filters, and its networks with half of them are less accurate than those with a
-quarter. Chosen as in `study_rates.py`, by the mean accuracy of two seeds on validation
+of the filters, and linear with half of them is less accurate there than with a quarter.
+Chosen as in `study_rates.py`, by the mean accuracy of two seeds on validation
 images.
 
 Recipe: `cifar10_sphere.py` with half of the filters. If the best one is at an end of

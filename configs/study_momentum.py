@@ -1,8 +1,8 @@
 r"""Is the lead by running averages one of their momentum?
 
 Claim: Liu et al., NIPS 2017: spherical networks converge faster, by running averages of
-momentum 0.999. In `study_operators.py` they lead by these as well, and by no other
-statistic.
+momentum 0.999. In `study_operators.py` they lead by these as well, by more once these
+are debiased, and not by batch or recalibrated statistics.
 
 Recipe: `study_operators.py` with a momentum of 0.999, as there, or of 0.99, Flax's
 default. It decides on what is averaged and not on what is learned, so that with one
@@ -22,7 +22,7 @@ Command:
 
 Reached: 24 runs of 95 to 207 seconds on one core with other work beside it. At 0.999
 linear leads by 14.0 points (9.0 to 19.0), at 0.99 the same weights are 1.5 points (0.9
-to 2.1) behind, as by every other statistic: docs/results.md.
+to 2.1) behind, as by batch and recalibrated statistics: docs/results.md.
 """
 
 from configs import study_operators

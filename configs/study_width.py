@@ -26,7 +26,8 @@ Command:
 Reached: width 0.25, 12 runs of 240 to 554 seconds on one core with other work beside
 it: linear 1.4 points (0.7 to 2.0) less accurate than plain (70.6 %), as at an eighth.
 0.5, 6 runs of 435 to 551 seconds: 6.2 points behind to 0.6 ahead of plain (68.8 %).
-1.0, one run each of 2,114 and 2,595 seconds: 0.5 points behind plain (64.2 %).
+1.0, one run each of 2,114 and 2,595 seconds, which decides nothing: linear 63.7 %,
+plain 64.2 %.
 """
 
 from configs import study_operators

@@ -398,6 +398,13 @@ FAULTS = (
         "training/test_validate.py",
     ),
     Fault(
+        "a layer keeps to itself that its input is stored",
+        "nn/_conv.py",
+        "is_input_stored=self.is_input_stored",
+        "is_input_stored=False",
+        "nn/test_conv.py",
+    ),
+    Fault(
         "filters whose length counts are directions",
         "nn/_conv.py",
         '        return () if self.weighted else ("kernel",)',

@@ -141,3 +141,9 @@ def test_batches_of_all_sizes_see_as_many_images():
             ]
         }
         assert len(seen) == 1
+
+
+def test_a_softness_at_the_end_of_a_name_is_that_of_its_sigmoid():
+    config = get_config("ablation_loss", "operator=sigmoid_0.1,loss=ga_sigmoid_0.7")
+    assert (config.model.similarity, config.model.k) == ("sigmoid", 0.1)
+    assert (config.loss.similarity, config.loss.k) == ("sigmoid", 0.7)

@@ -96,4 +96,5 @@ def test_a_momentum_of_averages_changes_nothing_that_is_learned():
     for record in experiments.read_records(ROOT / "results/small/study_momentum"):
         kept = {name: record.curves[name] for name in ("train", "test@recalibrated")}
         curves.setdefault((record.choices["operator"], record.seed), []).append(kept)
+    assert len(curves) == 12
     assert all(one == other for one, other in curves.values())

@@ -11,7 +11,7 @@ one small JSON file for each, one table (Markdown, CSV) and one figure. What has
 is not made again; what was interrupted resumes; several processes may share the work.
 
 examples:
-  python -m hypersphere.experiments run configs/ablation_loss.py --seeds=5
+  python -m hypersphere.experiments run configs/ablation_loss.py:loss=w --seeds=5
   python -m hypersphere.experiments run configs/ablation_loss.py:scale=small,loss=ga
   python -m hypersphere.experiments run configs/cifar10_sphere.py --config.steps=8000
 """

@@ -75,9 +75,10 @@ class SphereConv(_AngularConv):
             class such as `linen.LearnableSigmoid` (or a partial of it), which is
             instantiated with `features` as the submodule "similarity".
         eps: The smallest length that counts, in the units of the input; positive.
-        is_input_stored: Whether the input is in memory whoever reads it, as it is where
-            a residual block begins, and not behind a normalization. It changes what the
-            layer costs on a TPU, not what it answers.
+        is_input_stored: Whether the input is written to memory in any case, as where a
+            residual unit begins, and not where it comes straight from a normalization.
+            In bfloat16 on a TPU its squares are then added up in another way: the
+            answer is the same but for rounding, the cost is not.
         conv_arguments: Every other argument of `linen.Conv`, with its meaning and
             default: strides, padding, input_dilation, kernel_dilation,
             feature_group_count, use_bias, mask, dtype, param_dtype, precision,
@@ -128,9 +129,10 @@ class DecoupledConv(_AngularConv, kw_only=True):
         use_running_average: Whether to use the running mean and leave it as it is.
             Unlike `linen.BatchNorm`, which must be told, by default not.
         eps: The smallest length that counts, in the units of the input; positive.
-        is_input_stored: Whether the input is in memory whoever reads it, as it is where
-            a residual block begins, and not behind a normalization. It changes what the
-            layer costs on a TPU, not what it answers.
+        is_input_stored: Whether the input is written to memory in any case, as where a
+            residual unit begins, and not where it comes straight from a normalization.
+            In bfloat16 on a TPU its squares are then added up in another way: the
+            answer is the same but for rounding, the cost is not.
         conv_arguments: Every other argument of `linen.Conv`, as for
             `linen.SphereConv`.
 

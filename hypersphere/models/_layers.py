@@ -212,7 +212,7 @@ class Choices:
         return (*pair, self.in_features)
 
     def make_conv(
-        self, *shape: Any, is_input_stored: bool, **arguments: Any
+        self, *shape: Any, is_input_stored: bool = False, **arguments: Any
     ) -> nnx.Module:
         """The convolution that the choices ask for, without bias."""
         arguments = {
@@ -283,7 +283,10 @@ class ConvLayer(NormActivation):
         is_input_stored: bool = False,
     ):
         self.conv = choices.make_conv(
-            *(in_features, out_features, window, strides),
+            in_features,
+            out_features,
+            window,
+            strides,
             padding=padding,
             is_input_stored=is_input_stored,
         )

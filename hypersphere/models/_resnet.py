@@ -145,11 +145,6 @@ class _Units:
     shortcut: str
     pre_activation: bool
 
-    @property
-    def _reads_sum(self) -> bool:
-        """Whether a unit's first layers read an array that is written anyway: a sum."""
-        return not self.pre_activation
-
     def make_stages(
         self, features: int, filters: list[int], counts: tuple[int, ...]
     ) -> tuple[list[list[ResidualUnit]], int]:
@@ -170,9 +165,10 @@ class _Units:
     ) -> ResidualUnit:
         c, before = self.choices, self.pre_activation
         entry = NormActivation(features, c) if before else None
-        layers = self._make_layers(features, filters, strides)
+        reads_sum = not before and not is_first
+        layers = self._make_layers(features, filters, strides, reads_sum=reads_sum)
         out = 4 * filters if self.is_bottleneck else filters
-        shortcut = self._make_shortcut(features, out, strides)
+        shortcut = self._make_shortcut(features, out, strides, reads_sum=reads_sum)
         return ResidualUnit(
             layers,
             shortcut=shortcut,
@@ -182,7 +178,7 @@ class _Units:
         )
 
     def _make_layers(
-        self, features: int, filters: int, strides: int
+        self, features: int, filters: int, strides: int, *, reads_sum: bool
     ) -> list[ConvLayer]:
         shapes = [(3, filters, strides), (3, filters, 1)]
         if self.is_bottleneck:
@@ -199,14 +195,14 @@ class _Units:
                     choices,
                     window=(side, side),
                     strides=step,
-                    is_input_stored=index == 0 and self._reads_sum,
+                    is_input_stored=reads_sum and index == 0,
                 )
             )
             features = out
         return layers
 
     def _make_shortcut(
-        self, features: int, out: int, strides: int
+        self, features: int, out: int, strides: int, *, reads_sum: bool
     ) -> Callable[[Array], Array] | None:
         if strides == 1 and features == out:
             return None
@@ -215,10 +211,12 @@ class _Units:
         c = self.choices if self.shortcut == "spherical" else self.choices.plain()
         c = c.bare() if self.pre_activation else c.but(activation=None)
         return ConvLayer(
-            *(features, out, c),
+            features,
+            out,
+            c,
             window=(1, 1),
             strides=strides,
-            is_input_stored=self._reads_sum,
+            is_input_stored=reads_sum,
         )
 
 

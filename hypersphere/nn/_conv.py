@@ -115,9 +115,10 @@ class DecoupledConv(_AngularConv):
         momentum: Of the running mean, from 0 to 1, dimensionless.
         use_running_average: Whether to use the running mean and leave it as it is.
         eps: The smallest length that counts, in the units of the input; positive.
-        is_input_stored: Whether the input is in memory whoever reads it, as it is where
-            a residual block begins, and not behind a normalization. It changes what the
-            layer costs on a TPU, not what it answers.
+        is_input_stored: Whether the input is written to memory in any case, as where a
+            residual unit begins, and not where it comes straight from a normalization.
+            In bfloat16 on a TPU its squares are then added up in another way: the
+            answer is the same but for rounding, the cost is not.
         rngs: Random keys for the parameters.
         conv_arguments: Every other argument of `nnx.Conv`, as for `nn.SphereConv`.
 
@@ -240,9 +241,10 @@ class SphereConv(_AngularConv):
             `nn.LearnableSigmoid` (or a partial of it), which is instantiated with
             `(out_features, rngs=rngs)`.
         eps: The smallest length that counts, in the units of the input; positive.
-        is_input_stored: Whether the input is in memory whoever reads it, as it is where
-            a residual block begins, and not behind a normalization. It changes what the
-            layer costs on a TPU, not what it answers.
+        is_input_stored: Whether the input is written to memory in any case, as where a
+            residual unit begins, and not where it comes straight from a normalization.
+            In bfloat16 on a TPU its squares are then added up in another way: the
+            answer is the same but for rounding, the cost is not.
         rngs: Random keys for the parameters.
         conv_arguments: Every other argument of `nnx.Conv`, with its meaning and
             default: padding, input_dilation, kernel_dilation, feature_group_count,

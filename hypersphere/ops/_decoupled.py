@@ -166,9 +166,10 @@ def decoupled_conv_general_dilated(
         mask: Zeros and ones in the shape of `rhs`, which must be masked already: the
             patch norm then counts, for each filter, only what its mask lets through,
             at the cost of a second convolution.
-        is_input_stored: Whether `lhs` is in memory whoever reads it, as it is where a
-            residual block begins, and not behind a normalization. It changes how a TPU
-            adds up squares, and so what the layer costs.
+        is_input_stored: Whether `lhs` is written to memory in any case, as where a
+            residual unit begins, and not where it comes straight from a normalization.
+            In bfloat16 on a TPU its squares are then added up in another way: the
+            answer is the same but for rounding, the cost is not.
         conv_general_dilated: What computes the dot products.
 
     Returns:
@@ -230,7 +231,12 @@ def decoupled_conv_general_dilated(
     dots = batch_across(filters.divided(dots, along), batch, channel, math.prod(window))
     if mask is None and batch_group_count == 1:
         squares = box_sum(
-            *(lhs, window, numbers, feature_group_count, geometry, eps),
+            lhs,
+            window,
+            numbers,
+            feature_group_count,
+            geometry,
+            eps,
             is_stored=is_input_stored,
         )
         squares = _spread_groups(squares, channel, dots.shape)

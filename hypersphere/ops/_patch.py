@@ -97,15 +97,15 @@ def box_sum(
 ) -> Array:
     """Sums of squares, scaled, in the output's layout, one channel per group.
 
-    A TPU's matrix unit adds them up, unless the input is stored anyway: then plain sums
-    are cheaper, which XLA makes where it writes or reads the input.
+    In bfloat16 and one group a TPU's matrix unit adds them up, unless the input is
+    stored anyway: then XLA adds plain squares up where it writes that.
     """
     channel = numbers.lhs_spec[1]
     per_group = lhs.shape[channel] // groups
     grouped = (*lhs.shape[:channel], groups, per_group, *lhs.shape[channel + 1 :])
     squares = jnp.square(scaled(lhs, eps=eps))
-    is_alike = groups == 1 and lhs.dtype == jnp.bfloat16 and per_group >= FEWEST
-    if is_alike and not is_stored:
+    by_product = groups == 1 and lhs.dtype == jnp.bfloat16 and per_group >= FEWEST
+    if by_product and not is_stored:
         squares = sum_squares(squares, channel)
     else:
         squares = jnp.sum(squares.reshape(grouped), axis=channel + 1)

@@ -85,12 +85,12 @@ def curve_grid(
     looks = {name: _look(i) for i, name in enumerate(names)}
     height = max(1.2 + 2.2 * len(grid), 0.8 + 0.2 * len(lines))
     figure = new_figure(1.8 + 2.7 * len(columns), height, title=title, caption=caption)
-    is_alike = len({_last_step(row) for row in grid.values()}) == 1
+    shares_steps = len({_last_step(row) for row in grid.values()}) == 1
     axes = figure.subplots(
         len(grid),
         len(columns),
         squeeze=False,
-        sharex="all" if is_alike else "row",
+        sharex="all" if shares_steps else "row",
         sharey=True,
     )
     for i, (row, panels) in enumerate(grid.items()):
@@ -99,7 +99,7 @@ def curve_grid(
             panel_title(axes[i, j], column if i == 0 else "")
         label = f"{row}\naccuracy (%)" if row else "accuracy (%)"
         axes[i, 0].set_ylabel(label, color=QUIET, fontsize=8)
-    for labelled in axes[-1] if is_alike else axes.flat:
+    for labelled in axes[-1] if shares_steps else axes.flat:
         _step_axis(labelled, log=log_steps)
     figure.legend(
         handles=[_handle(name, lines[name], looks) for name in lines],

@@ -260,3 +260,15 @@ def test_wrong_arguments_of_a_decoupled_convolution_are_refused():
         linen.DecoupledConv(6, (3, 2), momentum=2.0)
     with pytest.raises(TypeError, match="a callable `magnitude`.*ops.magnitudes"):
         linen.DecoupledConv(6, (3, 2), magnitude="ball")
+
+
+@pytest.mark.parametrize("kind", [linen.SphereConv, linen.DecoupledConv])
+def test_a_layer_hands_on_that_its_input_is_stored(kind):
+    x = jax.ShapeDtypeStruct((2, 4, 4, 8), jnp.bfloat16)
+
+    def products(**told):
+        layer = kind(4, (1, 1), dtype=jnp.bfloat16, **told)
+        variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+        return str(jax.make_jaxpr(layer.apply)(variables, x)).count("platform_index")
+
+    assert products(is_input_stored=True) < products()

@@ -401,3 +401,18 @@ def test_wrong_input_features_are_named_at_the_call(as_a_user):
         layer(np.zeros((2, 3, 6, 6), np.float32))
     with pytest.raises(TypeError, match=r"`lhs\.dtype=complex64`"):
         jax.eval_shape(layer, np.zeros((1, 6, 6, 3), np.complex64))
+
+
+@pytest.mark.parametrize("kind", [nn.SphereConv, nn.DecoupledConv])
+def test_a_layer_hands_on_that_its_input_is_stored(kind):
+    x = jax.ShapeDtypeStruct((2, 4, 4, 8), jnp.bfloat16)
+
+    def products(**told):
+        layer = nnx.eval_shape(
+            lambda: kind(8, 4, (1, 1), dtype=jnp.bfloat16, rngs=nnx.Rngs(0), **told)
+        )
+        graph, state = nnx.split(layer)
+        program = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(state, x)
+        return str(program).count("platform_index")
+
+    assert products(is_input_stored=True) < products()
