@@ -9,7 +9,8 @@ those of the narrow networks, so that an eighth of the filters, which is
 `study_operators.py` itself, continues the row.
 
 Exploratory: differences at each width with their intervals, six, three and one run an
-arm, and no test whether they differ from each other. The best rate may fall with width.
+arm, and no test whether they differ from each other. The best rate falls with width:
+`study_half_rates.py`.
 
 Command:
     python train.py --config=configs/study_width.py:width=0.5,operator=linear \
