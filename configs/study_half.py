@@ -1,0 +1,32 @@
+r"""Plain and linear networks with half of the published filters, at the rate they want.
+
+Claim: Liu et al., NIPS 2017, the table of widths: spherical networks keep their lead;
+the authors say themselves that very narrow ones may be slightly worse.
+
+Recipe: `study_operators.py` with half of the filters, at the rate that
+`study_half_rates.py` has chosen on validation images with other seeds.
+
+Decided before the first run: accuracy on test images after the last step, recalibrated;
+seeds 0 to 5; linear against plain, Welch's interval, equivalence with a margin of one
+point.
+
+Command:
+    python train.py --config=configs/study_half.py:operator=linear --workdir=runs/half
+    python -m hypersphere.experiments run configs/study_half.py:scale=small --seeds=6
+    python -m hypersphere.experiments compare results/small/study_half --by=operator \
+        --to=plain
+
+Reached: not run yet.
+"""
+
+from configs import study_operators
+from hypersphere.experiments import family
+from hypersphere.training import TrainConfig
+
+
+@family(operator=("plain", "linear"))
+def get_config(operator: str, scale: str) -> TrainConfig:
+    config = study_operators.get_config(f"operator={operator},scale={scale}")
+    config.model.width = 0.5
+    config.optim.learning_rate = 3e-3
+    return config
