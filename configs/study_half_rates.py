@@ -14,7 +14,8 @@ Command:
     python -m hypersphere.experiments run configs/study_half_rates.py:scale=small \
         --seeds=100-101
 
-Reached: not run yet.
+Reached: 3e-3 for both: plain 76.6 %, linear 75.4 %; at 1e-2 68.6 and 65.3 %. 12 runs
+of 586 to 939 seconds on one core with other work beside it.
 """
 
 from configs import study_rates
