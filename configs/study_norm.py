@@ -23,7 +23,7 @@ Command:
 Reached: 48 runs of 24 to 67 seconds on one core: docs/results.md.
 """
 
-from configs import study_norm_rates
+from configs import study_norm_rates, study_rates
 from hypersphere.experiments import family
 from hypersphere.training import TrainConfig
 
@@ -46,6 +46,5 @@ def get_config(arm: str, operator: str, scale: str) -> TrainConfig:
     config = study_norm_rates.get_config(
         f"times={times},arm={arm},operator={operator},scale={scale}"
     )
-    config.data.validation_fraction = 0.0
-    config.evaluators = tuple(e for e in config.evaluators if e.source == "test")
+    study_rates.hold_nothing_back(config)
     return config

@@ -36,6 +36,11 @@ def get_config(rate: float, operator: str, scale: str) -> TrainConfig:
 def judge_on_test(config: TrainConfig) -> None:
     """Trains on all images; evaluates on test images after the last step."""
     judge_once(config)
+    hold_nothing_back(config)
+
+
+def hold_nothing_back(config: TrainConfig) -> None:
+    """Leaves the validation images to training, and the evaluations of them out."""
     config.data.validation_fraction = 0.0
     config.evaluators = tuple(e for e in config.evaluators if e.source == "test")
 

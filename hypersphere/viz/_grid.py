@@ -113,7 +113,7 @@ def curve_grid(
 
 def _last_step(row: Mapping[str, Panel]) -> int:
     bundles = [bundle for panel in row.values() for bundle in panel.values()]
-    return max((int(bundle.steps[-1]) for bundle in bundles), default=0)
+    return max((int(bundle.steps.max(initial=0)) for bundle in bundles), default=0)
 
 
 def _look(index: int) -> tuple[str, str]:
