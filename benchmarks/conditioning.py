@@ -6,7 +6,8 @@ python benchmarks/conditioning.py --source=tfds:NAME --data_dir=DIR --plot=FILE.
 Gradient descent on a quadratic loss of a filter's answers goes by the Gauss-Newton
 matrix J'J / n, with J the slopes of its answers to n patches: the largest eigenvalue
 bounds the rate, the others say how fast each direction is learned. A spherical filter
-does not learn its length: its spectrum is that on the tangent plane. Patches are those
+does not learn its length: its spectrum is that on the tangent plane. A plain one has
+all directions, and, to tell what comes of leaving one out, those of the same plane. Patches are those
 of images, of images whose contrast was drawn anew (a factor exp(z), z normal), and of
 what a random layer of 16 filters with batch normalization and ReLU makes of them.
 Filters are random, and the same for every operator.
@@ -28,6 +29,7 @@ jax.config.update("jax_enable_x64", True)  # small eigenvalues
 
 OPERATORS: dict[str, Any] = {
     "plain": None,
+    "plain, on the plane": None,
     "cosine": ops.Cosine(),
     "linear": ops.Linear(),
     "sigmoid": ops.Sigmoid(),
@@ -56,15 +58,16 @@ def layer(images: jax.Array, seed: int) -> jax.Array:
     return jax.nn.relu((answer - mean) / std)
 
 
-def spectrum(similarity: Any, rows: jax.Array, filter_: jax.Array) -> np.ndarray:
+def spectrum(name: str, rows: jax.Array, filter_: jax.Array) -> np.ndarray:
     """Eigenvalues of a filter's Gauss-Newton matrix, the largest first."""
+    similarity = OPERATORS[name]
     answers: Callable[[jax.Array], jax.Array] = lambda w: rows @ w  # noqa: E731
     if similarity is not None:
         answers = lambda w: ops.sphere_dense(  # noqa: E731
             rows, w[:, None], similarity=similarity, eps=EPS
         )[:, 0]
     slopes = jax.jacfwd(answers)(filter_)
-    if similarity is not None:  # the directions at right angles to the filter
+    if name != "plain":  # the directions at right angles to the filter
         basis = jnp.linalg.qr(jnp.column_stack([filter_, jnp.eye(len(filter_))]))[0]
         slopes = slopes @ basis[:, 1 : len(filter_)]
     return np.linalg.svd(np.asarray(slopes), compute_uv=False) ** 2 / len(rows)
@@ -132,8 +135,8 @@ def main() -> None:
         rows = patches(seen, options.patches, options.seed)
         filters = draw.normal(size=(options.filters, rows.shape[1]))
         spectra[where] = {
-            name: np.stack([spectrum(similarity, rows, w) for w in filters])
-            for name, similarity in OPERATORS.items()
+            name: np.stack([spectrum(name, rows, w) for w in filters])
+            for name in OPERATORS
         }
     shown = ("source", "images", "patches", "filters", "seed")
     made = {key: vars(options)[key] for key in shown}

@@ -657,6 +657,13 @@ FAULTS = (
         "experiments/test_compare.py",
     ),
     Fault(
+        "a change of differences adds what was there before",
+        "experiments/_compare.py",
+        "[before[to], before[arm]]",
+        "[before[arm], before[to]]",
+        "experiments/test_compare.py",
+    ),
+    Fault(
         "fewer examples are the first ones",
         "data/_validation.py",
         "permutation(there)[:count]",

@@ -67,7 +67,8 @@ def test_tables_are_made_of_the_records_and_quoted_as_they_are(folder):
 def test_comparisons_are_made_of_the_records_and_quoted_as_they_are(name, options):
     records = experiments.read_records(ROOT / "results" / "small" / name)
     found = experiments.compare(records, **options)
-    assert experiments.comparison_to_markdown(found, to=options["to"]) in DOCS
+    told = {name: options.get(name, "") for name in ("to", "change_from")}
+    assert experiments.comparison_to_markdown(found, **told) in DOCS
 
 
 @pytest.mark.parametrize("folder", FAMILIES, ids=lambda folder: folder.name)

@@ -97,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="parameters, with commas, of which each combination is compared by itself",
     )
+    add(
+        "--change_from",
+        default="",
+        metavar="NAME=VALUE",
+        help="one of these combinations: how the differences change from there on",
+    )
     add("--statistics", default="recalibrated", help="default %(default)s")
     add(
         "--training",
@@ -127,11 +133,13 @@ def _compare(options: argparse.Namespace) -> int:
         by=options.by,
         to=options.to,
         within=[name for name in options.within.split(",") if name],
+        change_from=options.change_from,
         statistics=options.statistics,
         training=options.training,
         margin=options.margin,
     )
-    _say(comparison_to_markdown(found, to=options.to).rstrip())
+    told = comparison_to_markdown(found, to=options.to, change_from=options.change_from)
+    _say(told.rstrip())
     return 0
 
 

@@ -19,7 +19,8 @@ class Difference(NamedTuple):
 
     Attributes:
         arm: Its name.
-        n: Runs of the arm, and of the other one, that have a number.
+        n: Runs of the arm, and of the other one, that have a number; then those that
+            a change is told from.
         lost: How many have none, because they diverged.
         mean: Of the arm less that of the other one.
         low: Where the 95 % interval of this difference alone begins (Welch).
@@ -32,8 +33,8 @@ class Difference(NamedTuple):
     """
 
     arm: str
-    n: tuple[int, int]
-    lost: tuple[int, int]
+    n: tuple[int, ...]
+    lost: tuple[int, ...]
     mean: float
     low: float
     high: float
@@ -49,6 +50,7 @@ def compare(
     by: str,
     to: str,
     within: Sequence[str] = (),
+    change_from: str = "",
     statistics: str = "recalibrated",
     training: tuple[int, int] | None = None,
     margin: float = 1.0,
@@ -61,6 +63,9 @@ def compare(
         to: The arm that all are measured by.
         within: Parameters of which each combination is compared by itself; all
             comparisons are corrected together. Further parameters are pooled.
+        change_from: One of these combinations, as the rows name it (`depth=18`): how
+            much each difference of the others changes from that one's on, in place of
+            the differences themselves.
         statistics: Batch normalization's, of `running`, `debiased`, `batch` and
             `recalibrated`; networks without it have one accuracy for all of these.
         training: First and last step: by the mean accuracy of the training batches
@@ -72,8 +77,9 @@ def compare(
         and the arms in that of their names.
 
     Raises:
-        ValueError: If there is no such parameter, or a combination has no such arm, or
-            no other one; if no run has such an accuracy, though none diverged.
+        ValueError: If there is no such parameter or combination, or a combination has
+            no such arm, or no other one; if no run has such an accuracy, though none
+            diverged.
 
     Example:
         >>> from hypersphere import experiments
@@ -85,8 +91,9 @@ def compare(
         ('adacos', (3, 3))
 
     References:
-        Welch, Biometrika 1947; Holm, Scandinavian Journal of Statistics 1979;
-        Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 1987.
+        Welch, Biometrika 1947; Satterthwaite, Biometrics 1946; Holm, Scandinavian
+        Journal of Statistics 1979; Schuirmann, Journal of Pharmacokinetics and
+        Biopharmaceutics 1987.
     """
     groups: dict[str, dict[str, list[float]]] = {}
     for record in records:
@@ -111,7 +118,7 @@ def compare(
         group = ", ".join(f"{name}={record.choices[name]}" for name in within)
         arms = groups.setdefault(group, {})
         arms.setdefault(str(record.choices[by]), []).append(value)
-    return compare_arms(groups, to=to, margin=margin)
+    return compare_arms(groups, to=to, change_from=change_from, margin=margin)
 
 
 def _test_accuracy(record: Record, statistics: str) -> float:
@@ -123,6 +130,7 @@ def compare_arms(
     groups: Mapping[str, Mapping[str, Sequence[float]]],
     *,
     to: str,
+    change_from: str = "",
     margin: float = 1.0,
 ) -> list[Difference]:
     """Within each group every arm against one, all comparisons corrected together.
@@ -131,6 +139,8 @@ def compare_arms(
         groups: Name -> arm -> a number of each run, in points; NaN for a run that
             diverged. The names, which may be empty, go before those of the arms.
         to: The arm that all are measured by.
+        change_from: The group from which the differences of the others are told as
+            changes.
         margin: The difference that would matter, in points, declared before.
 
     Returns:
@@ -138,7 +148,8 @@ def compare_arms(
         order of their names.
 
     Raises:
-        ValueError: If there is no group, or one has no such arm, or no other one.
+        ValueError: If there is no group, or one has no such arm, or no other one; if
+            changes are asked from a group that is not there, or lacks an arm.
 
     Example:
         >>> from hypersphere import experiments
@@ -149,68 +160,98 @@ def compare_arms(
     """
     if not groups:
         raise ValueError("A comparison needs runs, got none.")
-    pairs = []
     for group, arms in groups.items():
-        others = sorted(set(arms) - {to})
-        if to not in arms or not others:
+        if to not in arms or len(arms) < 2:
             raise ValueError(
                 f"A comparison needs an arm {to!r} and another one"
                 f"{group and f' in {group}'}, got {', '.join(arms)}."
             )
-        for name in others:
-            told = f"{group}: {name}" if group else name
-            pairs.append((told, _known(arms[name]), _known(arms[to])))
-    tests = [_welch(arm, other, margin) for _, (arm, _), (other, _) in pairs]
+    if change_from and change_from not in groups:
+        raise ValueError(
+            "Changes need one of the combinations that are compared by themselves, got "
+            f"{change_from!r}; there are {', '.join(map(repr, groups))}."
+        )
+    compared = [
+        (group, arm)
+        for group, arms in groups.items()
+        if not change_from or group != change_from
+        for arm in sorted(set(arms) - {to})
+    ]
+    samples = [_samples(groups, group, arm, to, change_from) for group, arm in compared]
+    tests = [_welch([_known(each) for each in every], margin) for every in samples]
     different = holm([p for *_, p, _ in tests])
     equivalent = holm([p for *_, p in tests])
     found = []
-    for (name, (arm, lost), (other, lost_there)), test, p_holm, p_same in zip(
-        pairs, tests, different, equivalent, strict=True
+    for (group, arm), every, test, p_holm, p_same in zip(
+        compared, samples, tests, different, equivalent, strict=True
     ):
         mean, low, high, p, _ = test
-        if lost or lost_there:
+        n = [len(_known(each)) for each in every]
+        lost = [len(each) - count for each, count in zip(every, n, strict=True)]
+        if any(lost):
             verdict = "none: runs diverged"
         elif math.isnan(p):
             verdict = "none: too few runs"
         else:
             verdict = _verdict(mean, low, high, p_holm, p_same, margin)
-        n, losses = (len(arm), len(other)), (lost, lost_there)
-        row = (name, n, losses, mean, low, high, p, p_holm, p_same, verdict)
+        name = f"{group}: {arm}" if group else arm
+        row = (name, tuple(n), tuple(lost), mean, low, high, p, p_holm, p_same, verdict)
         found.append(Difference(*row))
     return found
 
 
-def _known(values: Sequence[float]) -> tuple[list[float], int]:
-    """The finite ones, and how many are not."""
-    known = [value for value in values if math.isfinite(value)]
-    return known, len(values) - len(known)
+def _samples(
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    group: str,
+    arm: str,
+    to: str,
+    change_from: str,
+) -> list[Sequence[float]]:
+    """What is added and taken away in turn: an arm, the other, the other before, it."""
+    samples = [groups[group][arm], groups[group][to]]
+    if change_from:
+        before = groups[change_from]
+        if arm not in before:
+            raise ValueError(
+                f"A change of {arm!r} from {change_from} needs this arm there, got "
+                f"{', '.join(before)}."
+            )
+        samples += [before[to], before[arm]]
+    return samples
+
+
+def _known(values: Sequence[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def _welch(
-    arm: Sequence[float], other: Sequence[float], margin: float
+    samples: Sequence[Sequence[float]], margin: float
 ) -> tuple[float, float, float, float, float]:
-    """Mean, interval, p of no difference, p of one of at least the margin."""
-    if not arm or not other:
+    """Of samples added and taken away in turn, by Satterthwaite's degrees of freedom.
+
+    Returns:
+        Mean, interval, p of no difference, p of one of at least the margin.
+    """
+    if not all(samples):
         return (math.nan,) * 5
-    mean = float(np.mean(arm) - np.mean(other))
-    if min(len(arm), len(other)) < 2:
+    mean = sum((-1) ** place * float(np.mean(x)) for place, x in enumerate(samples))
+    if min(map(len, samples)) < 2:
         return mean, *(math.nan,) * 4
-    if np.std(arm) == np.std(other) == 0:  # which a test cannot say anything about
+    errors = [float(np.var(each, ddof=1)) / len(each) for each in samples]
+    error = math.sqrt(sum(errors))
+    if not error:  # which a test cannot say anything about
         return mean, mean, mean, float(mean == 0), float(abs(mean) >= margin)
-    test = stats.ttest_ind(arm, other, equal_var=False)
-    interval = test.confidence_interval(1 - LEVEL)
-    sides = (
-        stats.ttest_ind(
-            np.asarray(arm) + shift, other, equal_var=False, alternative=side
-        ).pvalue
-        for shift, side in ((margin, "greater"), (-margin, "less"))
+    freedom = error**4 / sum(
+        e**2 / (len(x) - 1) for e, x in zip(errors, samples, strict=True)
     )
+    t = stats.t(freedom, scale=error)
+    half = float(t.isf(LEVEL / 2))
     return (
         mean,
-        float(interval.low),
-        float(interval.high),
-        float(test.pvalue),
-        float(max(sides)),
+        mean - half,
+        mean + half,
+        float(2 * t.sf(abs(mean))),
+        float(t.sf(margin - abs(mean))),
     )
 
 
@@ -243,12 +284,15 @@ def _verdict(
     return f"not shown: between {low:+.1f} and {high:+.1f} points"
 
 
-def comparison_to_markdown(found: Sequence[Difference], *, to: str) -> str:
+def comparison_to_markdown(
+    found: Sequence[Difference], *, to: str, change_from: str = ""
+) -> str:
     """A table in Markdown, with a row for each arm.
 
     Args:
         found: From `compare` or `compare_arms`.
         to: The arm that all are measured by.
+        change_from: The combination from which the others' changes are told.
 
     Returns:
         The lines, the last one ended.
@@ -260,7 +304,8 @@ def comparison_to_markdown(found: Sequence[Difference], *, to: str) -> str:
         >>> print(experiments.comparison_to_markdown(found, to="plain").splitlines()[2])
         | linear | 3, 3 | +2.1 (+1.6 to +2.6) | 0.00045 | 0.00045 | more |
     """
-    head = ["arm", "n", f"points to {to} (95 %)", "p", "p, Holm", "verdict"]
+    told = f"points to {to}{change_from and f', change from {change_from}'} (95 %)"
+    head = ["arm", "n", told, "p", "p, Holm", "verdict"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for each in found:
         counts = [

@@ -90,6 +90,44 @@ def test_groups_are_compared_by_themselves_and_corrected_together():
         compare_arms({"g=a": {"linear": [1.0, 2.0]}}, to="plain")
 
 
+def test_a_change_is_a_difference_of_differences():
+    random = np.random.default_rng(2)
+    sizes = {"a": (6, 3), "b": (4, 5)}
+    groups = {
+        name: {
+            "linear": (62 + 2 * random.standard_normal(n)).tolist(),
+            "plain": (60 + random.standard_normal(m)).tolist(),
+        }
+        for name, (n, m) in sizes.items()
+    }
+    (found,) = compare_arms(groups, to="plain", change_from="a")
+    assert (found.arm, found.n) == ("b: linear", (4, 5, 3, 6))
+    means = {
+        name: np.mean(arms["linear"]) - np.mean(arms["plain"])
+        for name, arms in groups.items()
+    }
+    np.testing.assert_allclose(found.mean, means["b"] - means["a"])
+    # Satterthwaite: what the sum of the four means' variances is known by.
+    drawn = [values for arms in groups.values() for values in arms.values()]
+    parts = np.array([np.var(values, ddof=1) / len(values) for values in drawn])
+    freedom = parts.sum() ** 2 / sum(
+        part**2 / (len(values) - 1) for part, values in zip(parts, drawn, strict=True)
+    )
+    error = np.sqrt(parts.sum())
+    interval = stats.t.interval(0.95, freedom, found.mean, error)
+    np.testing.assert_allclose((found.low, found.high), interval)
+    p = 2 * stats.t.cdf(-abs(found.mean) / error, freedom)
+    np.testing.assert_allclose((found.p, found.p_holm), p)
+    told = comparison_to_markdown([found], to="plain", change_from="a")
+    assert told.startswith("| arm | n | points to plain, change from a (95 %) |")
+    assert "| b: linear | 4, 5, 3, 6 |" in told
+    with pytest.raises(ValueError, match="got 'c'; there are 'a', 'b'"):
+        compare_arms(groups, to="plain", change_from="c")
+    groups["a"]["cosine"] = groups["a"].pop("linear")
+    with pytest.raises(ValueError, match="from a needs this arm there, got plain, cos"):
+        compare_arms(groups, to="plain", change_from="a")
+
+
 def test_holm_steps_down():
     # 3 * 0.01; 2 * 0.02 = 0.04; 1 * 0.04, which is not below the one before.
     np.testing.assert_allclose(holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
