@@ -7,9 +7,10 @@ Gradient descent on a quadratic loss of a filter's answers goes by the Gauss-New
 matrix J'J / n, with J the slopes of its answers to n patches: the largest eigenvalue
 bounds the rate, the others say how fast each direction is learned. A spherical filter
 does not learn its length: its spectrum is that on the tangent plane. A plain one has
-all directions, and, to tell what comes of leaving one out, those of the same plane. Patches are those
-of images, of images whose contrast was drawn anew (a factor exp(z), z normal), and of
-what a random layer of 16 filters with batch normalization and ReLU makes of them.
+all directions, and, to tell what comes of leaving one out, those of the same plane.
+Patches are those of images, of images whose contrast was drawn anew (a factor exp(z), z
+normal), and of what a random layer of 16 filters with batch normalization and ReLU
+makes of them.
 Filters are random, and the same for every operator.
 """
 

@@ -1,7 +1,7 @@
 r"""Width: SphereNet-9 from an eighth to twice its filters on CIFAR-10.
 
-Claim: Liu et al., Deep Hyperspherical Learning, NIPS 2017, the table of widths:
-spherical networks keep their lead at every width.
+Claim: Liu et al., Deep Hyperspherical Learning, NIPS 2017, on widths: very narrow
+spherical networks may be slightly worse, wider ones are better.
 
 Recipe: `cifar10_sphere.py` with another width. At scale=small, widths are an eighth of
 what is asked for, which leaves 2 to 32 filters in the first layer.

@@ -1,7 +1,7 @@
 r"""Plain and linear networks with half of the published filters, at the rate they want.
 
-Claim: Liu et al., NIPS 2017, the table of widths: spherical networks keep their lead;
-the authors say themselves that very narrow ones may be slightly worse.
+Claim: Liu et al., NIPS 2017, on widths: very narrow spherical networks may be slightly
+worse, wider ones are better.
 
 Recipe: `study_operators.py` with half of the filters, at the rate that
 `study_half_rates.py` has chosen on validation images with other seeds.

@@ -22,7 +22,7 @@ from configs import cifar10_sphere
 from hypersphere.experiments import family
 from hypersphere.training import Evaluation, TrainConfig
 
-RATES = (1e-3, 3e-4, 3e-3, 1e-2, 3e-2, 1e-1)
+RATES = (1e-3, 3e-4, 3e-3, 1e-2, 3e-2)
 
 
 @family(rate=RATES, operator=cifar10_sphere.OPERATORS)

@@ -26,7 +26,8 @@ Command:
 Reached: 54 runs, 62 to 174 seconds each on one core with other work beside it. With
 each penalty the spherical networks are 1.6 to 2.1 points less accurate. Without one the
 plain network is ahead by running averages too, 66.4 %; with one it loses 15 to 25
-points by these, and nothing by any other statistic: docs/results.md.
+points by these, 26 to 36 by debiased ones, and nothing by batch statistics or
+recalibrated: docs/results.md.
 """
 
 from configs import study_operators

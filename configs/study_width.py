@@ -1,7 +1,7 @@
 r"""Does the sign of a difference change with the number of filters?
 
-Claim: Liu et al., NIPS 2017, the table of widths: spherical networks keep their lead;
-the authors say themselves that very narrow ones may be slightly worse.
+Claim: Liu et al., NIPS 2017, on widths: very narrow spherical networks may be slightly
+worse, wider ones are better.
 
 Recipe: `study_operators.py` with a share of the published 128, 192 and 256 filters, at
 the rate that was chosen at an eighth. At scale=small pixels, steps and batches are
@@ -9,7 +9,7 @@ those of the narrow networks, so that an eighth of the filters, which is
 `study_operators.py` itself, continues the row.
 
 Exploratory: differences at each width with their intervals, six, three and one run an
-arm, and no test whether they differ from each other. The best rate falls with width:
+arm. The rate was chosen for neither of these widths; at a half another one is better:
 `study_half_rates.py`.
 
 Command:

@@ -9,6 +9,9 @@ normalization's statistics of 10,000 training images, and adds a line for each t
 print the tables that it makes: of the images that a network has right undamaged the
 share that it has right damaged, in percent, as a mean over the five strengths of a
 damage, and the differences to the plain network (Welch, Holm over all of them).
+
+With --own_statistics batch normalization has, for each damage and strength, those of
+training images damaged alike; lines and picture are `robustness_own_statistics.*`.
 """
 
 import argparse
@@ -31,8 +34,17 @@ _BATCH = 1000
 Line = dict[str, Any]
 
 
-def ask(folders: Sequence[Path], data_dir: str) -> Iterator[Line]:
+def ask(
+    folders: Sequence[Path], data_dir: str, *, own_statistics: bool = False
+) -> Iterator[Line]:
     """What each network has right, of the run's own test images, damaged or not.
+
+    Args:
+        folders: Of finished runs.
+        data_dir: As `config.data.data_dir`; empty for the runs' own.
+        own_statistics: Whether every kind of damaged images has statistics of batch
+            normalization of its own, of training images damaged alike; if not, all
+            have those of undamaged ones.
 
     Raises:
         ValueError: If runs differ in their images, or what is drawn of them by seed.
@@ -48,11 +60,8 @@ def ask(folders: Sequence[Path], data_dir: str) -> Iterator[Line]:
     batches = list(examples.batches(0, _BATCH))
     images = np.concatenate([batch.images for batch in batches])
     labels = np.concatenate([batch.labels for batch in batches])
-    damaged = {
-        (name, strength): evaluation.corrupted(images, name, strength)
-        for name in DAMAGES
-        for strength in STRENGTHS
-    }
+    damages = [(name, strength) for name in DAMAGES for strength in STRENGTHS]
+    damaged = {each: evaluation.corrupted(images, *each) for each in damages}
     for number, folder in enumerate(folders, 1):
         sys.stderr.write(f"[{number}/{len(folders)}] {folder}\n")
         trained = training.open_trained(folder)
@@ -62,11 +71,23 @@ def ask(folders: Sequence[Path], data_dir: str) -> Iterator[Line]:
         clean = _right(trained, images, labels)
         line: Line = {"operator": _operator(folder), "seed": trained.config.seed}
         line |= {"clean": round(float(clean.mean()), 4), "damaged": {}, "kept": {}}
-        for name in DAMAGES:
-            right = [_right(trained, damaged[name, k], labels) for k in STRENGTHS]
-            line["damaged"][name] = [round(float(x.mean()), 4) for x in right]
-            line["kept"][name] = [round(float(x[clean].mean()), 4) for x in right]
+        for name, strength in damages:
+            if own_statistics:
+                trained.recalibrate(_damaged(calibration, name, strength))
+            right = _right(trained, damaged[name, strength], labels)
+            for told, found in (("damaged", right), ("kept", right[clean])):
+                share = round(float(found.mean()), 4)
+                line[told].setdefault(name, []).append(share)
         yield line
+
+
+def _damaged(
+    batches: Sequence[np.ndarray], name: str, strength: int
+) -> Iterator[np.ndarray]:
+    first = 0
+    for images in batches:
+        yield evaluation.corrupted(images, name, strength, first=first)
+        first += len(images)
 
 
 def _right(trained: Any, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -79,6 +100,10 @@ def _right(trained: Any, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _operator(folder: Path) -> str:
     return folder.parent.name.removeprefix("operator=")
+
+
+def _seed(folder: Path) -> int:
+    return int(folder.name.removeprefix("seed"))
 
 
 def kept(line: Line, damage: str) -> float:
@@ -112,13 +137,13 @@ def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
 
 
-def draw(lines: Sequence[Line]) -> Any:
+def draw(lines: Sequence[Line], title: str = "Damaged test images") -> Any:
     """Accuracy over the strength of each damage, with 95 % intervals of the means."""
     from hypersphere.viz import PALETTE
     from hypersphere.viz._style import QUIET, new_figure, panel_title, plain_axes
 
     operators = _operators(lines, "plain")
-    figure = new_figure(13.0, 3.2, title="Damaged test images")
+    figure = new_figure(13.0, 3.2, title=title)
     row = figure.subplots(1, len(DAMAGES), sharey=True)
     for axes, name in zip(row, DAMAGES, strict=True):
         plain_axes(axes)
@@ -160,9 +185,18 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, help="the experiments' --workdir")
     parser.add_argument("--data_dir", default="")
-    parser.add_argument("--plot", action="store_true", help="robustness.png as well")
+    parser.add_argument("--operators", nargs="+", help="not all that there are")
+    parser.add_argument("--seeds", nargs="+", type=int, help="not all that there are")
+    parser.add_argument(
+        "--own_statistics",
+        action="store_true",
+        help="batch normalization's of images damaged alike",
+    )
+    parser.add_argument("--plot", action="store_true", help="a picture as well")
     options = parser.parse_args()
-    file = options.study / "robustness.jsonl"
+    training.use_compilation_cache()
+    name = "robustness" + "_own_statistics" * options.own_statistics
+    file = options.study / f"{name}.jsonl"
     if options.runs:
         known = {(line["operator"], line["seed"]) for line in read(file)}
         root = options.runs / options.study.parent.name / options.study.name
@@ -170,9 +204,12 @@ def main() -> None:
             folder
             for folder in sorted(root.glob("operator=*/seed*"))
             if (folder / "result.json").is_file()
-            and (_operator(folder), int(folder.name.removeprefix("seed"))) not in known
+            and (_operator(folder), _seed(folder)) not in known
+            and (not options.operators or _operator(folder) in options.operators)
+            and (not options.seeds or _seed(folder) in options.seeds)
         ]
-        for line in ask(folders, options.data_dir) if folders else ():
+        asked = ask(folders, options.data_dir, own_statistics=options.own_statistics)
+        for line in asked if folders else ():
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
     if not (lines := read(file)):
@@ -184,7 +221,8 @@ def main() -> None:
     if options.plot:
         from hypersphere.viz import save
 
-        save(draw(lines), options.study / "robustness.png")
+        title = "Damaged test images" + ", own statistics" * options.own_statistics
+        save(draw(lines, title), options.study / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ COMPARED = {
     "study_norm": (
         dict(by="operator", to="plain", within=("arm",)),
         dict(by="arm", to="batch_64", within=("operator",)),
+        dict(by="operator", to="plain", within=("arm",), change_from="arm=batch_16"),
     ),
     "study_operators": (
         dict(by="operator", to="plain"),

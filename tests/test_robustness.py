@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hypersphere import commands, training
+from hypersphere import commands, evaluation, training
 from hypersphere.experiments._compare import holm
 from results import robustness
 from tests.test_results import DOCS, ROOT
 from tests.training.small import config_of, leave_run
 
-FILES = sorted((ROOT / "results").glob("*/*/robustness.jsonl"))
+FILES = sorted((ROOT / "results").glob("*/*/robustness*.jsonl"))
 
 
 def lines_of(generator, operators=("plain", "linear"), runs=4):
@@ -75,7 +75,28 @@ def test_networks_are_asked_as_evaluate_does(tmp_path, monkeypatch):
         list(robustness.ask(folders, ""))
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.parent.name)
+def test_each_damage_has_statistics_of_training_images_damaged_alike(
+    tmp_path, monkeypatch
+):
+    folder = tmp_path / "operator=a" / "seed0"
+    leave_run(config_of(), folder)
+    trained = training.open_trained(folder)
+    seen = []
+    monkeypatch.setattr(
+        trained, "recalibrate", lambda batches: seen.append(np.concatenate([*batches]))
+    )
+    monkeypatch.setattr(training, "open_trained", lambda _: trained)
+    (line,) = robustness.ask([folder], "", own_statistics=True)
+    assert [len(line[told]["blur"]) for told in ("damaged", "kept")] == [5, 5]
+    undamaged, *damaged = seen
+    wanted = [(name, k) for name in robustness.DAMAGES for k in range(1, 6)]
+    for (name, strength), images in zip(wanted, damaged, strict=True):
+        np.testing.assert_array_equal(
+            images, evaluation.corrupted(undamaged, name, strength)
+        )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_tables_are_quoted_as_they_are(file):
     for table in robustness.tables(robustness.read(file)).split("\n\n"):
         assert table.strip() in DOCS
