@@ -158,19 +158,7 @@ def compare_arms(
         >>> found.arm, round(found.mean, 1), found.verdict
         ('linear', 2.1, 'more')
     """
-    if not groups:
-        raise ValueError("A comparison needs runs, got none.")
-    for group, arms in groups.items():
-        if to not in arms or len(arms) < 2:
-            raise ValueError(
-                f"A comparison needs an arm {to!r} and another one"
-                f"{group and f' in {group}'}, got {', '.join(arms)}."
-            )
-    if change_from and change_from not in groups:
-        raise ValueError(
-            "Changes need one of the combinations that are compared by themselves, got "
-            f"{change_from!r}; there are {', '.join(map(repr, groups))}."
-        )
+    _check(groups, to, change_from)
     compared = [
         (group, arm)
         for group, arms in groups.items()
@@ -198,6 +186,24 @@ def compare_arms(
         row = (name, tuple(n), tuple(lost), mean, low, high, p, p_holm, p_same, verdict)
         found.append(Difference(*row))
     return found
+
+
+def _check(
+    groups: Mapping[str, Mapping[str, Sequence[float]]], to: str, change_from: str
+) -> None:
+    if not groups:
+        raise ValueError("A comparison needs runs, got none.")
+    for group, arms in groups.items():
+        if to not in arms or len(arms) < 2:
+            raise ValueError(
+                f"A comparison needs an arm {to!r} and another one"
+                f"{group and f' in {group}'}, got {', '.join(arms)}."
+            )
+    if change_from and not (change_from in groups and len(groups) > 1):
+        raise ValueError(
+            "Changes need one of several combinations that are compared by themselves, "
+            f"got {change_from!r}; there are {', '.join(map(repr, groups))}."
+        )
 
 
 def _samples(
