@@ -156,7 +156,7 @@ class Stepping(OptimConfig):
                 [weights] if decayed else [],
                 functools.partial(_by_rate, self, steps, trained),
             ),
-            *_unit_norm(self, spherical - frozen),
+            *_unit_norm(self, spherical - frozen, decayed),
             *_kept_norm(self, inner(kernels) - frozen, decayed),
         )
         if not frozen:
@@ -324,16 +324,18 @@ def _parse_rate(text: str, config: Stepping, steps: int) -> tuple[str, Stepping]
 
 
 def _unit_norm(
-    config: Stepping, spherical: Collection[str]
+    config: Stepping, spherical: Collection[str], decayed: Collection[str]
 ) -> list[optax.GradientTransformation]:
     every = config.unit_norm_every
     if not every:
         return []
+    name = f"`config.optim.unit_norm_every={every!r}`"
     if not spherical:
         raise ValueError(
-            f"`config.optim.unit_norm_every={every!r}` needs spherical filters that "
-            "are trained, and there are none. Set it to 0."
+            f"{name} needs spherical filters that are trained, and there are none. Set "
+            "it to 0."
         )
+    refuse_decay(name, config.weight_decay, spherical, decayed)
     return [optax.masked(optim.keep_unit_norm(every=every), mask(spherical))]
 
 

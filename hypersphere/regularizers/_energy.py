@@ -63,8 +63,10 @@ def hyperspherical_energy(
         https://arxiv.org/abs/1805.09298
         Lin et al., Regularizing Neural Networks via Minimizing Hyperspherical Energy,
         CVPR 2020, for projections. https://arxiv.org/abs/1906.04892
-        Differs: no number is added to lengths or angles that would change an energy in
-        its sixth digit; the authors' code takes the logarithm of the squared distance.
+        Differs: in the authors' code angles are shares of pi, so that its angular
+        energies are pi**power times these (log(pi) more for power 0); it takes the
+        logarithm of the squared distance, twice ours; and it adds numbers to lengths
+        and angles that change an energy in its fourth or fifth digit.
     """
     if power not in (0, 1, 2):
         raise ValueError(

@@ -100,11 +100,11 @@ def test_hyperspherical_descent_is_a_hyperball_around_a_projection():
         GOLDEN[f"hyperspherical_descent/{n}"] for n in ("W", "G", "new")
     )
     optimizer = optim.hyperball(optim.tangent_projection(axis=(0, 1)), 0.1)
-    w, gradient = (jax.device_put(np.float32(x)) for x in (w, gradient))
-    step, _ = jax.jit(lambda g, w: optimizer.update(g, optimizer.init(w), w))(
-        gradient, w
-    )
-    np.testing.assert_allclose(np.asarray(w) + np.asarray(step), new, atol=1e-6)
+    with jax.enable_x64(True):
+        step, _ = jax.jit(lambda g, w: optimizer.update(g, optimizer.init(w), w))(
+            jax.device_put(gradient), jax.device_put(w)
+        )
+    np.testing.assert_allclose(w + np.asarray(step), new, atol=1e-9)
 
 
 def slow_momentum(params, gradients, rate, momentum):

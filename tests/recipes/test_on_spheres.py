@@ -129,6 +129,14 @@ def test_norms_that_cannot_be_kept_are_refused(fields, message, model):
         config_of("adam", keep_norm_every=1, **fields).make(10, model)
 
 
+def test_decay_of_filters_that_are_brought_back_to_length_one_is_refused(model):
+    config = config_of("adam", unit_norm_every=1, weight_decay=0.1, decay=("*.kernel",))
+    with pytest.raises(ValueError, match=r"`config.optim.unit_norm_every=1` keeps"):
+        config.make(10, model)
+    config.decay = ("plain.kernel",)
+    config.make(10, model)
+
+
 @pytest.mark.slow
 def test_normuon_is_muon_with_filters_that_move_alike(model, params, gradients):
     ours, _ = trained(config_of("normuon").make(10, model), params, gradients)

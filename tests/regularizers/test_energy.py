@@ -62,6 +62,37 @@ def test_values_and_slopes_are_the_published_ones():
             np.testing.assert_allclose(slope, truth, atol=1e-9, err_msg=name)
 
 
+# What the authors' code has in place of ours: (factor, summand).
+UNITS = {
+    ("e", 0): (2.0, 0.0),
+    ("e", 1): (1.0, 0.0),
+    ("e", 2): (1.0, 0.0),
+    ("a", 0): (1.0, np.log(np.pi)),
+    ("a", 1): (np.pi, 0.0),
+    ("a", 2): (np.pi**2, 0.0),
+}
+
+
+def test_the_authors_code_has_the_units_that_the_page_tells():
+    @jax.jit
+    def all_of_them(w):
+        return {
+            (kind, power, half): energy(
+                w, power=power, angular=kind == "a", half_space=bool(half)
+            )
+            for kind, power in UNITS
+            for half in (0, 1)
+        }
+
+    with jax.enable_x64(True):
+        found = all_of_them(jax.device_put(W))
+    for (kind, power, half), value in found.items():
+        factor, more = UNITS[kind, power]
+        theirs = GOLDEN[f"mhe_{kind}{power}_half{half}_tf/mean"]
+        # It adds 1e-4 to angles and as little to lengths.
+        np.testing.assert_allclose(factor * float(value) + more, theirs, rtol=1e-3)
+
+
 def test_penalties_on_class_centres_are_the_published_ones():
     pairs = {
         "regular_face": regularizers.nearest_cosine,
