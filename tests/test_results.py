@@ -15,8 +15,20 @@ FAMILIES = sorted(path.parent for path in (ROOT / "results").glob("*/*/table.md"
 DOCS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
-# What the page says of a study, by its command.
+# What the page says of a study, or of several, by its command.
 COMPARED = {
+    "study_half": (
+        dict(by="operator", to="plain"),
+        dict(by="operator", to="plain", training=(600, 1000)),
+    ),
+    "study_half study_operators": (
+        dict(
+            by="operator",
+            to="plain",
+            within=("family",),
+            change_from="family=study_operators",
+        ),
+    ),
     "study_depth": (dict(by="operator", to="plain", within=("depth",)),),
     "study_losses": (dict(by="loss", to="softmax"),),
     "study_momentum": (
@@ -66,7 +78,11 @@ def test_tables_are_made_of_the_records_and_quoted_as_they_are(folder):
     [(name, options) for name, each in COMPARED.items() for options in each],
 )
 def test_comparisons_are_made_of_the_records_and_quoted_as_they_are(name, options):
-    records = experiments.read_records(ROOT / "results" / "small" / name)
+    records = [
+        record
+        for folder in name.split()
+        for record in experiments.read_records(ROOT / "results" / "small" / folder)
+    ]
     found = experiments.compare(records, **options)
     told = {name: options.get(name, "") for name in ("to", "change_from")}
     assert experiments.comparison_to_markdown(found, **told) in DOCS

@@ -88,14 +88,15 @@ def _parser() -> argparse.ArgumentParser:
         "compare", help="every arm against one: differences with their intervals"
     )
     add = comparing.add_argument
-    add("folder", help="such as results/small/ablation_loss")
+    add("folders", nargs="+", help="such as results/small/ablation_loss")
     add("--by", required=True, help="the parameter that arms differ in")
     add("--to", required=True, metavar="ARM", help="that all are measured by")
     add(
         "--within",
         default="",
         metavar="NAMES",
-        help="parameters, with commas, of which each combination is compared by itself",
+        help="parameters, with commas, of which each combination is compared by "
+        "itself; of several folders `family`",
     )
     add(
         "--change_from",
@@ -125,10 +126,13 @@ def _compare(options: argparse.Namespace) -> int:
     from hypersphere.experiments._compare import compare, comparison_to_markdown
     from hypersphere.experiments._record import read_records
 
-    records = read_records(options.folder)
-    if not records:
-        raise ValueError(f"{options.folder} holds no records (seed*.json).")
-    found = compare(
+    records = []
+    for folder in options.folders:
+        found = read_records(folder)
+        if not found:
+            raise ValueError(f"{folder} holds no records (seed*.json).")
+        records += found
+    differences = compare(
         records,
         by=options.by,
         to=options.to,
@@ -138,7 +142,9 @@ def _compare(options: argparse.Namespace) -> int:
         training=options.training,
         margin=options.margin,
     )
-    told = comparison_to_markdown(found, to=options.to, change_from=options.change_from)
+    told = comparison_to_markdown(
+        differences, to=options.to, change_from=options.change_from
+    )
     _say(told.rstrip())
     return 0
 

@@ -58,8 +58,8 @@ def compare(
     """Every arm against one, by the accuracy on test images after the last step.
 
     Args:
-        records: Of one family and scale.
-        by: The parameter that arms differ in.
+        records: Of one scale.
+        by: The parameter that arms differ in; `family` is the name of the config.
         to: The arm that all are measured by.
         within: Parameters of which each combination is compared by itself; all
             comparisons are corrected together. Further parameters are pooled.
@@ -97,11 +97,12 @@ def compare(
     """
     groups: dict[str, dict[str, list[float]]] = {}
     for record in records:
+        choices = {**record.choices, "family": record.family}
         for name in (by, *within):
-            if name not in record.choices:
+            if name not in choices:
                 raise ValueError(
                     f"`compare` needs a parameter that the runs have, got {name!r}; "
-                    f"there are {', '.join(record.choices)}."
+                    f"there are {', '.join(choices)}."
                 )
         value = 100 * (
             record.train_accuracy(*training)
@@ -115,9 +116,8 @@ def compare(
                 + f", got seed {record.seed} of {dict(record.choices)}, which has "
                 f"{', '.join(record.curves)}."
             )
-        group = ", ".join(f"{name}={record.choices[name]}" for name in within)
-        arms = groups.setdefault(group, {})
-        arms.setdefault(str(record.choices[by]), []).append(value)
+        group = ", ".join(f"{name}={choices[name]}" for name in within)
+        groups.setdefault(group, {}).setdefault(str(choices[by]), []).append(value)
     return compare_arms(groups, to=to, change_from=change_from, margin=margin)
 
 

@@ -184,7 +184,7 @@ def test_networks_without_batch_normalization_have_one_accuracy():
 def test_what_cannot_be_compared_is_named():
     good = runs(plain=[1.0, 2.0, 3.0], other=[2.0, 3.0])
     for options, message in (
-        (dict(by="loss", to="plain"), "there are operator, scale"),
+        (dict(by="loss", to="plain"), "there are operator, scale, family"),
         (dict(by="operator", to="none"), "an arm 'none' .* got plain, other"),
         (dict(by="operator", to="plain", statistics="batch"), "has test@recalibrated"),
     ):
@@ -194,6 +194,14 @@ def test_what_cannot_be_compared_is_named():
         compare(runs(plain=[1.0, 2.0]), by="operator", to="plain")
     with pytest.raises(ValueError, match="needs runs, got none"):
         compare_arms({}, to="plain")
+
+
+def test_families_are_compared_by_themselves():
+    one = runs(plain=[1.0, 2.0, 3.0], linear=[2.0, 3.0, 4.5])
+    other = [dataclasses.replace(each, family="y") for each in one]
+    found = compare(one + other, by="operator", to="plain", within=["family"])
+    assert [each.arm for each in found] == ["family=x: linear", "family=y: linear"]
+    assert all(each.n == (3, 3) for each in found)
 
 
 def test_the_command_prints_a_table(capsys):
