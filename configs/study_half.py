@@ -16,7 +16,9 @@ Command:
     python -m hypersphere.experiments compare results/small/study_half --by=operator \
         --to=plain
 
-Reached: not run yet.
+Reached: 20 runs of 470 to 657 seconds on one core with other work beside it. Linear is
+as accurate as plain to within a point: -0.2 (-0.4 to 0.0), 75.8 and 76.0 %:
+docs/results.md.
 """
 
 from configs import study_operators

@@ -10,7 +10,7 @@ those of the narrow networks, so that an eighth of the filters, which is
 
 Exploratory: differences at each width with their intervals, six, three and one run an
 arm. The rate was chosen for neither of these widths; at a half another one is better:
-`study_half_rates.py`.
+`study_half_rates.py`, `study_half.py`.
 
 Command:
     python train.py --config=configs/study_width.py:width=0.5,operator=linear \

@@ -21,6 +21,15 @@ COMPARED = {
         dict(by="operator", to="plain"),
         dict(by="operator", to="plain", training=(600, 1000)),
     ),
+    "study_eighth": (dict(by="operator", to="plain"),),
+    "study_half study_eighth": (
+        dict(
+            by="operator",
+            to="plain",
+            within=("family",),
+            change_from="family=study_eighth",
+        ),
+    ),
     "study_half study_operators": (
         dict(
             by="operator",
