@@ -286,7 +286,8 @@ def _verdict(
     if p < LEVEL:
         return "more" if mean > 0 else "less"
     if p_same < LEVEL:
-        return f"no difference of {margin:g} points or more"
+        told = "a point" if margin == 1 else f"{margin:g} points"
+        return f"no difference of {told} or more"
     return f"not shown: between {low:+.1f} and {high:+.1f} points"
 
 

@@ -46,7 +46,7 @@ def test_differences_are_welchs_and_the_words_are_what_they_carry():
     }
     words = {name: each.verdict for name, each in found.items()}
     assert words["better"] == "more"
-    assert words["alike"] == "no difference of 1 points or more"
+    assert words["alike"] == "no difference of a point or more"
     assert words["loose"].startswith("not shown: between ")
     test = stats.ttest_ind(arms["better"], plain, equal_var=False)
     interval = test.confidence_interval()
