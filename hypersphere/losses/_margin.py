@@ -17,7 +17,7 @@ def ga_softmax(
     feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,
     scale: ArrayLike | None = None,
     stop_norm_gradient: bool = False,
-    margin: float = 4.0,
+    margin: ArrayLike = 4.0,
     similarity: ops.Similarity = ops.Linear(),
     margin_weight: ArrayLike = 1.0,
 ) -> Float[Array, " batch"]:
@@ -39,7 +39,7 @@ def ga_softmax(
             theirs. Give one of the two.
         stop_norm_gradient: Whether lengths count but are not learned.
         margin: What the right class's angle is multiplied by, dimensionless, any real
-            number from one on.
+            number from one on. May be an array of shape (), which is not checked.
         similarity: Gives g by being called, and psi by its `at_angle`.
         margin_weight: How much of the margin counts, in [0, 1], dimensionless: the
             right class answers `(1 - margin_weight) * g + margin_weight * psi`. May be
@@ -50,9 +50,9 @@ def ga_softmax(
         The loss of each example in nats, at least zero. Take the mean yourself.
 
     Raises:
-        ValueError: If `margin < 1`, `margin_weight` is a number outside [0, 1],
-            `feature_norm` does not have one entry per example, or there are both or
-            none of it and a positive `scale`.
+        ValueError: If `margin` is below one or no single number, `margin_weight` is a
+            number outside [0, 1], `feature_norm` does not have one entry per example,
+            or there are both or none of it and a positive `scale`.
         TypeError: If `similarity` has no `at_angle`.
 
     Example:
@@ -104,7 +104,7 @@ def a_softmax(
     feature_norm: Float[Array, " batch"] | Float[Array, "batch 1"] | None = None,
     scale: ArrayLike | None = None,
     stop_norm_gradient: bool = False,
-    margin: float = 4.0,
+    margin: ArrayLike = 4.0,
     margin_weight: ArrayLike = 1.0,
 ) -> Float[Array, " batch"]:
     """`ga_softmax` with the cosine similarity: A-Softmax, the loss of SphereFace.
@@ -115,7 +115,8 @@ def a_softmax(
         feature_norm: The length of each feature, in its own units.
         scale: A positive number in place of the lengths.
         stop_norm_gradient: Whether lengths count but are not learned.
-        margin: What the right class's angle is multiplied by, from one on.
+        margin: What the right class's angle is multiplied by, from one on; a number,
+            or an array of shape ().
         margin_weight: How much of the margin counts, in [0, 1].
 
     Returns:
@@ -242,8 +243,13 @@ def margin_ramp(begin: int, end: int, *, shape: str = "exponential") -> optax.Sc
     return share
 
 
-def _check_margin(who: str, margin: float, margin_weight: ArrayLike) -> None:
-    if not 1 <= margin < float("inf"):
+def _check_margin(who: str, margin: ArrayLike, margin_weight: ArrayLike) -> None:
+    if jnp.ndim(margin):
+        raise ValueError(
+            f"`{who}` needs one `margin` for all, got "
+            f"`margin.shape={jnp.shape(margin)}`."
+        )
+    if isinstance(margin, int | float) and not 1 <= margin < float("inf"):
         raise ValueError(
             f"`{who}` needs a finite `margin >= 1`, which multiplies the angle, got "
             f"`margin={margin!r}`. `margin=1.0` means none."

@@ -268,7 +268,7 @@ def several(cos, labels, shares, margin, per_class):
             cos, labels, margin=2.0, scale=jnp.full((6, 1), 8.0)
         ),
         "a_softmax": losses.a_softmax(
-            cos, labels, margin=2.0, feature_norm=jnp.full(6, 8.0)
+            cos, labels, margin=4 * margin, feature_norm=jnp.full(6, 8.0)
         ),
     }
 

@@ -340,6 +340,8 @@ def test_bad_arguments_are_named(as_a_user):
         for loss in (losses.ga_softmax, losses.a_softmax):
             with refused(rf"needs a finite `margin >= 1`.*got `margin={margin}`"):
                 loss(cos, labels, feature_norm=norm, margin=margin)
+    with refused(r"needs one `margin` for all, got `margin.shape=\(2,\)`"):
+        losses.ga_softmax(cos, labels, feature_norm=norm, margin=np.ones(2))
     for weight in (-0.1, 1.5, 5, math.nan):
         with refused(
             rf"`0 <= margin_weight <= 1`, got `margin_weight={weight}`.*lambda"
