@@ -24,7 +24,8 @@ Command:
 
 Reached: 50 runs, 70 to 174 seconds each on one core with other work beside it. No loss
 is more accurate than softmax (66.9 %): W-Softmax 0.1 to 0.8 points less, GA-Softmax 1.5
-to 2.8 with a late margin and 25.4 with an early one, A-Softmax 5.5: docs/results.md.
+to 2.8 with a late margin and 25.4 with an early one, A-Softmax 5.5; of these the
+margin alone costs 0.7 to 2.0, 24.6 and 5.1: docs/results.md.
 """
 
 import dataclasses

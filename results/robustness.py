@@ -185,8 +185,8 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=Path, help="the experiments' --workdir")
     parser.add_argument("--data_dir", default="")
-    parser.add_argument("--operators", nargs="+", help="not all that there are")
-    parser.add_argument("--seeds", nargs="+", type=int, help="not all that there are")
+    parser.add_argument("--operators", nargs="+", help="ask these alone")
+    parser.add_argument("--seeds", nargs="+", type=int, help="ask these alone")
     parser.add_argument(
         "--own_statistics",
         action="store_true",
@@ -200,13 +200,21 @@ def main() -> None:
     if options.runs:
         known = {(line["operator"], line["seed"]) for line in read(file)}
         root = options.runs / options.study.parent.name / options.study.name
-        folders = [
-            folder
+        there = {
+            (_operator(folder), _seed(folder)): folder
             for folder in sorted(root.glob("operator=*/seed*"))
             if (folder / "result.json").is_file()
-            and (_operator(folder), _seed(folder)) not in known
-            and (not options.operators or _operator(folder) in options.operators)
-            and (not options.seeds or _seed(folder) in options.seeds)
+        }
+        for place, chosen in enumerate((options.operators, options.seeds)):
+            found = {run[place] for run in (*there, *known)}
+            if missing := set(chosen or ()) - found:
+                parser.error(f"no finished run has {missing}; there are {found}.")
+        folders = [
+            folder
+            for (operator, seed), folder in there.items()
+            if (operator, seed) not in known
+            and operator in (options.operators or (operator,))
+            and seed in (options.seeds or (seed,))
         ]
         asked = ask(folders, options.data_dir, own_statistics=options.own_statistics)
         for line in asked if folders else ():

@@ -85,9 +85,14 @@ def test_each_damage_has_statistics_of_training_images_damaged_alike(
     monkeypatch.setattr(
         trained, "recalibrate", lambda batches: seen.append(np.concatenate([*batches]))
     )
+    judge, asked = robustness._right, []
+    monkeypatch.setattr(
+        robustness, "_right", lambda *given: asked.append(len(seen)) or judge(*given)
+    )
     monkeypatch.setattr(training, "open_trained", lambda _: trained)
     (line,) = robustness.ask([folder], "", own_statistics=True)
     assert [len(line[told]["blur"]) for told in ("damaged", "kept")] == [5, 5]
+    assert asked == list(range(1, 27))  # one after each
     undamaged, *damaged = seen
     wanted = [(name, k) for name in robustness.DAMAGES for k in range(1, 6)]
     for (name, strength), images in zip(wanted, damaged, strict=True):

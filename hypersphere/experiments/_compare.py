@@ -77,9 +77,10 @@ def compare(
         and the arms in that of their names.
 
     Raises:
-        ValueError: If there is no such parameter or combination, or a combination has
-            no such arm, or no other one; if no run has such an accuracy, though none
-            diverged.
+        ValueError: If a run is there twice, or runs of several families or scales that
+            are not told apart; if there is no such parameter or combination, or a
+            combination has no such arm, or no other one; if no run has such an
+            accuracy, though none diverged.
 
     Example:
         >>> from hypersphere import experiments
@@ -95,6 +96,7 @@ def compare(
         Journal of Statistics 1979; Schuirmann, Journal of Pharmacokinetics and
         Biopharmaceutics 1987.
     """
+    _refuse_mixtures(records, (by, *within))
     groups: dict[str, dict[str, list[float]]] = {}
     for record in records:
         choices = {**record.choices, "family": record.family}
@@ -121,6 +123,28 @@ def compare(
     return compare_arms(groups, to=to, change_from=change_from, margin=margin)
 
 
+def _refuse_mixtures(records: Sequence[Record], told: Sequence[str]) -> None:
+    """Raises where runs would be counted twice, or as of one arm though they differ."""
+    known = set()
+    for record in records:
+        run = (record.family, *sorted(record.choices.items()), record.seed)
+        if run in known:
+            raise ValueError(
+                f"`compare` needs each run once, got seed {record.seed} of "
+                f"{record.family}, {dict(record.choices)}, twice."
+            )
+        known.add(run)
+    for name, values in (
+        ("family", {record.family for record in records}),
+        ("scale", {record.choices.get("scale") for record in records}),
+    ):
+        if len(values) > 1 and name not in told:
+            raise ValueError(
+                f"`compare` needs runs of one {name}, or `within={name}`, got "
+                f"{', '.join(sorted(map(str, values)))}."
+            )
+
+
 def _test_accuracy(record: Record, statistics: str) -> float:
     is_bare = not record.config.get("model", {}).get("batch_norm", True)
     return record.accuracy("running" if is_bare else statistics)
@@ -140,7 +164,7 @@ def compare_arms(
             diverged. The names, which may be empty, go before those of the arms.
         to: The arm that all are measured by.
         change_from: The group from which the differences of the others are told as
-            changes.
+            changes; it may have more arms than these.
         margin: The difference that would matter, in points, declared before.
 
     Returns:
@@ -199,6 +223,11 @@ def _check(
                 f"A comparison needs an arm {to!r} and another one"
                 f"{group and f' in {group}'}, got {', '.join(arms)}."
             )
+    if change_from and set(groups) == {""}:
+        raise ValueError(
+            f"`change_from={change_from!r}` needs `within`, the parameter that it is a "
+            "value of."
+        )
     if change_from and not (change_from in groups and len(groups) > 1):
         raise ValueError(
             "Changes need one of several combinations that are compared by themselves, "

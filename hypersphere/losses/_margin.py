@@ -1,6 +1,8 @@
 """Softmax losses whose right class must answer at a multiple of its angle."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
@@ -39,7 +41,7 @@ def ga_softmax(
             theirs. Give one of the two.
         stop_norm_gradient: Whether lengths count but are not learned.
         margin: What the right class's angle is multiplied by, dimensionless, any real
-            number from one on. May be an array of shape (), which is not checked.
+            number from one on. May be traced, and is not checked then.
         similarity: Gives g by being called, and psi by its `at_angle`.
         margin_weight: How much of the margin counts, in [0, 1], dimensionless: the
             right class answers `(1 - margin_weight) * g + margin_weight * psi`. May be
@@ -116,7 +118,7 @@ def a_softmax(
         scale: A positive number in place of the lengths.
         stop_norm_gradient: Whether lengths count but are not learned.
         margin: What the right class's angle is multiplied by, from one on; a number,
-            or an array of shape ().
+            which may be traced.
         margin_weight: How much of the margin counts, in [0, 1].
 
     Returns:
@@ -249,7 +251,8 @@ def _check_margin(who: str, margin: ArrayLike, margin_weight: ArrayLike) -> None
             f"`{who}` needs one `margin` for all, got "
             f"`margin.shape={jnp.shape(margin)}`."
         )
-    if isinstance(margin, int | float) and not 1 <= margin < float("inf"):
+    is_known = not isinstance(margin, jax.core.Tracer)
+    if is_known and not 1 <= np.asarray(margin) < np.inf:
         raise ValueError(
             f"`{who}` needs a finite `margin >= 1`, which multiplies the angle, got "
             f"`margin={margin!r}`. `margin=1.0` means none."

@@ -68,7 +68,7 @@ class Stepping(OptimConfig):
         decay: Patterns of what decays; empty for all kernels but spherical ones.
         clip_norm: Longest gradient, all parameters together; 0 for any.
         unit_norm_every: Updates after which spherical filters are brought back to unit
-            length; 0 for never.
+            length; 0 for never. With 1 they cannot decay.
         keep_norm_every: Updates after which kernels outside of `head`, each as a whole,
             are brought back to the norm that they began with; 0 for never.
     """
@@ -335,7 +335,8 @@ def _unit_norm(
             f"{name} needs spherical filters that are trained, and there are none. Set "
             "it to 0."
         )
-    refuse_decay(name, config.weight_decay, spherical, decayed)
+    if every == 1:  # else it acts until lengths are brought back
+        refuse_decay(name, config.weight_decay, spherical, decayed)
     return [optax.masked(optim.keep_unit_norm(every=every), mask(spherical))]
 
 

@@ -137,7 +137,8 @@ def test_holm_steps_down():
 def test_no_verdict_is_given_where_runs_are_lost_or_too_few():
     good = runs(plain=[1.0, 2.0, 3.0], lost=[2.0, 3.0], one=[5.0])
     bad = [
-        dataclasses.replace(one, diverged="at step 5") for one in runs(lost=[9.0, 9.0])
+        dataclasses.replace(one, diverged="at step 5", seed=one.seed + 5)
+        for one in runs(lost=[9.0, 9.0])
     ]
     lost, one = compare(good + bad, by="operator", to="plain")
     assert (lost.n, lost.lost) == ((2, 3), (2, 0)) and np.isfinite(lost.p)
@@ -202,6 +203,24 @@ def test_families_are_compared_by_themselves():
     found = compare(one + other, by="operator", to="plain", within=["family"])
     assert [each.arm for each in found] == ["family=x: linear", "family=y: linear"]
     assert all(each.n == (3, 3) for each in found)
+
+
+def test_runs_are_not_mixed_or_counted_twice():
+    one = runs(plain=[1.0, 2.0, 3.0], linear=[2.0, 3.0, 4.5])
+    options = dict(by="operator", to="plain")
+    with pytest.raises(ValueError, match=r"each run once, got seed 0 of x, .*, twice"):
+        compare(one + one, **options)
+    other = [dataclasses.replace(each, family="y") for each in one]
+    with pytest.raises(ValueError, match=r"one family, or `within=family`, got x, y"):
+        compare(one + other, **options)
+    large = [
+        dataclasses.replace(each, choices={**each.choices, "scale": "full"})
+        for each in one
+    ]
+    with pytest.raises(ValueError, match=r"one scale, or `within=scale`, got full, sm"):
+        compare(one + large, **options)
+    with pytest.raises(ValueError, match="`change_from='x'` needs `within`"):
+        compare(one, change_from="x", **options)
 
 
 def test_the_command_prints_a_table(capsys):

@@ -1,6 +1,7 @@
 import functools
 import math
 import pathlib
+import re
 
 import chex
 import jax
@@ -336,9 +337,11 @@ def test_bad_arguments_are_named(as_a_user):
             getattr(losses, name)(cos, labels, feature_norm=norm[:5])
     with refused(r"got `feature_norm\.shape=\(1, 6\)`"):
         losses.a_softmax(cos, labels, feature_norm=norm[None])
-    for margin in (0.5, -4.0, math.nan, math.inf):
+    for margin in (0.5, -4.0, math.nan, math.inf, np.float32(0.5)):
         for loss in (losses.ga_softmax, losses.a_softmax):
-            with refused(rf"needs a finite `margin >= 1`.*got `margin={margin}`"):
+            with refused(
+                rf"needs a finite `margin >= 1`.*got `margin={re.escape(repr(margin))}`"
+            ):
                 loss(cos, labels, feature_norm=norm, margin=margin)
     with refused(r"needs one `margin` for all, got `margin.shape=\(2,\)`"):
         losses.ga_softmax(cos, labels, feature_norm=norm, margin=np.ones(2))

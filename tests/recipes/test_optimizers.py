@@ -238,7 +238,7 @@ def test_frozen_parameters_stay_as_they_are_and_the_rest_does_not(
         name,
         frozen=("layers.0.*", "*.bias"),
         weight_decay=0.1,
-        decay=("plain.*", "head.*", "norm.*"),
+        decay=("*",),
         rates=("head.*: 10", "plain.*: 0.5 cosine"),
         clip_norm=1.0,
         unit_norm_every=2,
