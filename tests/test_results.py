@@ -22,22 +22,6 @@ COMPARED = {
         dict(by="operator", to="plain", training=(600, 1000)),
     ),
     "study_eighth": (dict(by="operator", to="plain"),),
-    "study_half study_eighth": (
-        dict(
-            by="operator",
-            to="plain",
-            within=("family",),
-            change_from="family=study_eighth",
-        ),
-    ),
-    "study_half study_operators": (
-        dict(
-            by="operator",
-            to="plain",
-            within=("family",),
-            change_from="family=study_operators",
-        ),
-    ),
     "study_depth": (dict(by="operator", to="plain", within=("depth",)),),
     "study_losses": (dict(by="loss", to="softmax"),),
     "study_momentum": (
@@ -64,6 +48,9 @@ COMPARED = {
     ),
     "study_width": (dict(by="operator", to="plain", within=("width",)),),
 }
+for other in ("study_eighth", "study_operators"):
+    change = dict(by="operator", to="plain", within=("family",))
+    COMPARED[f"study_half {other}"] = (change | {"change_from": f"family={other}"},)
 
 
 def test_there_are_results():
