@@ -24,7 +24,7 @@ Reached: 20 runs of 62 to 131 seconds on one core with other work beside it. Lin
 difference changes by +1.7 (1.1 to 2.3): docs/results.md.
 """
 
-from configs import study_operators
+from configs import study_half, study_operators
 from hypersphere.experiments import family
 from hypersphere.training import TrainConfig
 
@@ -32,5 +32,5 @@ from hypersphere.training import TrainConfig
 @family(operator=("plain", "linear"))
 def get_config(operator: str, scale: str) -> TrainConfig:
     config = study_operators.get_config(f"operator={operator},scale={scale}")
-    config.optim.learning_rate = 3e-3
+    config.optim.learning_rate = study_half.RATE
     return config

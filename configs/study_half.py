@@ -25,10 +25,12 @@ from configs import study_operators
 from hypersphere.experiments import family
 from hypersphere.training import TrainConfig
 
+RATE = 3e-3
+
 
 @family(operator=("plain", "linear"))
 def get_config(operator: str, scale: str) -> TrainConfig:
     config = study_operators.get_config(f"operator={operator},scale={scale}")
     config.model.width = 0.5
-    config.optim.learning_rate = 3e-3
+    config.optim.learning_rate = RATE
     return config

@@ -56,6 +56,7 @@ def ask(
             f"{folders[0]} trained on images drawn by the seed: others have others."
         )
     calibration = list(_sets.recalibration_images(first, data_dir=data_dir))
+    calibrating = np.concatenate(calibration)
     examples, _ = _sets.labelled(first, data_dir=data_dir)
     batches = list(examples.batches(0, _BATCH))
     images = np.concatenate([batch.images for batch in batches])
@@ -73,21 +74,13 @@ def ask(
         line |= {"clean": round(float(clean.mean()), 4), "damaged": {}, "kept": {}}
         for name, strength in damages:
             if own_statistics:
-                trained.recalibrate(_damaged(calibration, name, strength))
+                alike = evaluation.corrupted(calibrating, name, strength)
+                trained.recalibrate(np.split(alike, len(calibration)))
             right = _right(trained, damaged[name, strength], labels)
             for told, found in (("damaged", right), ("kept", right[clean])):
                 share = round(float(found.mean()), 4)
                 line[told].setdefault(name, []).append(share)
         yield line
-
-
-def _damaged(
-    batches: Sequence[np.ndarray], name: str, strength: int
-) -> Iterator[np.ndarray]:
-    first = 0
-    for images in batches:
-        yield evaluation.corrupted(images, name, strength, first=first)
-        first += len(images)
 
 
 def _right(trained: Any, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -194,7 +187,6 @@ def main() -> None:
     )
     parser.add_argument("--plot", action="store_true", help="a picture as well")
     options = parser.parse_args()
-    training.use_compilation_cache()
     name = "robustness" + "_own_statistics" * options.own_statistics
     file = options.study / f"{name}.jsonl"
     if options.runs:
@@ -216,6 +208,7 @@ def main() -> None:
             and operator in (options.operators or (operator,))
             and seed in (options.seeds or (seed,))
         ]
+        training.use_compilation_cache()
         asked = ask(folders, options.data_dir, own_statistics=options.own_statistics)
         for line in asked if folders else ():
             with file.open("a", encoding="utf-8") as out:

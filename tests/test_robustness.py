@@ -101,6 +101,19 @@ def test_each_damage_has_statistics_of_training_images_damaged_alike(
         )
 
 
+def test_what_is_asked_for_and_is_not_there_is_named(tmp_path, monkeypatch, capsys):
+    run = tmp_path / "runs" / "small" / "study" / "operator=a" / "seed0"
+    run.mkdir(parents=True)
+    (run / "result.json").write_text("{}", encoding="utf-8")
+    study = str(tmp_path / "small" / "study")
+    command = ["robustness.py", study, f"--runs={tmp_path / 'runs'}"]
+    for wrong in (["--operators", "b"], ["--seeds", "1"]):
+        monkeypatch.setattr("sys.argv", [*command, *wrong])
+        with pytest.raises(SystemExit):
+            robustness.main()
+        assert "no finished run has" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_tables_are_quoted_as_they_are(file):
     for table in robustness.tables(robustness.read(file)).split("\n\n"):

@@ -69,6 +69,8 @@ class Trained:
         model.set_attributes(nn.AngularHead, chunk=0, raise_if_not_found=False)
         self._graph, self._state = nnx.split(model)
         self._call = jax.jit(functools.partial(self._answers, self._graph))
+        self._call_moments = jax.jit(functools.partial(self._moments_of, self._graph))
+        self._put_moments = jax.jit(functools.partial(_with_moments, self._graph))
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -126,28 +128,21 @@ class Trained:
                 f"{self.name} has none: evaluate it as it is."
             )
 
-        @jax.jit
-        def moments(state: Any, images: jax.Array) -> list[jax.Array]:
-            model = nnx.merge(self._graph, state)
-            return _moments.moments(model, self._normalized(images))
-
-        @jax.jit
-        def with_means(state: Any, means: Any) -> Any:
-            model = nnx.merge(self._graph, state)
-            _moments.put_moments(model, means)
-            return nnx.state(model)
-
         found, count = [], 0
         for images in batches:
-            found.append(jax.device_get(moments(self._state, images)))
+            found.append(jax.device_get(self._call_moments(self._state, images)))
             count += len(images)
         if not found:
             raise ValueError(
                 f"To recalibrate {self.name} takes at least one batch of training "
                 "images, got none."
             )
-        self._state = with_means(self._state, _moments.mean_of(found))
+        self._state = self._put_moments(self._state, _moments.mean_of(found))
         return count
+
+    def _moments_of(self, graph: Any, state: Any, images: Any) -> list[jax.Array]:
+        model = nnx.merge(graph, state)
+        return _moments.moments(model, self._normalized(images))
 
     def _normalized(self, images: Any) -> Any:
         if images.dtype != np.uint8:
@@ -278,3 +273,10 @@ def _begun(leaf: Any) -> Any:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key(0)
     return np.zeros(leaf.shape, leaf.dtype)
+
+
+def _with_moments(graph: Any, state: Any, means: Any) -> Any:
+    """The state with these statistics of batch normalization."""
+    model = nnx.merge(graph, state)
+    _moments.put_moments(model, means)
+    return nnx.state(model)

@@ -112,7 +112,12 @@ def test_an_evaluation_counts_as_a_loop_does(opened, digits):
     assert len(found["corrupted"]["contrast"]) == 5
 
 
-def test_statistics_taken_anew_are_those_of_the_training_images(run):
+def test_statistics_taken_anew_are_those_of_the_training_images(run, monkeypatch):
+    module, traces = training._trained._moments, []
+    moments = module.moments
+    monkeypatch.setattr(
+        module, "moments", lambda *given: traces.append(1) or moments(*given)
+    )
     trained = training.open_trained(run)
     images = data.load(trained.config.data.source).train.images
     trained.config.eval_batch_size = len(images) // 2
@@ -131,6 +136,8 @@ def test_statistics_taken_anew_are_those_of_the_training_images(run):
     found = trained.answers(batch).logits
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert np.abs(before.logits - found).max() > 1e-2
+    trained.recalibrate(batches)
+    assert len(traces) == 1  # asked again, nothing is traced again
     with pytest.raises(ValueError, match="at least one batch of training images"):
         trained.recalibrate([])
 

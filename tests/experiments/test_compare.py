@@ -229,3 +229,9 @@ def test_the_command_prints_a_table(capsys):
     out = capsys.readouterr().out
     assert out.startswith("| arm | n | points to softmax (95 %) |")
     assert "| arcface | 3, 3 |" in out
+    folders = [f"results/small/study_{name}" for name in ("half", "eighth")]
+    options = ["--within=family", "--change_from=family=study_eighth"]
+    assert main(["compare", *folders, "--by=operator", "--to=plain", *options]) == 0
+    assert "| family=study_half: linear | 10, 10, 10, 10 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="nowhere holds no records"):
+        main(["compare", folders[0], "nowhere", "--by=operator", "--to=plain"])

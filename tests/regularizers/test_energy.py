@@ -76,21 +76,25 @@ UNITS = {
 def test_the_authors_code_has_the_units_that_the_page_tells():
     @jax.jit
     def all_of_them(w):
-        return {
+        energies = {
             (kind, power, half): energy(
                 w, power=power, angular=kind == "a", half_space=bool(half)
             )
             for kind, power in UNITS
             for half in (0, 1)
         }
+        return energies, regularizers.separation(w), regularizers.gram_determinant(w)
 
+    near = {"e": 1e-4, "a": 1e-3}  # it adds small numbers to lengths and angles
     with jax.enable_x64(True):
-        found = all_of_them(jax.device_put(W))
+        found, separation, volume = all_of_them(jax.device_put(W))
     for (kind, power, half), value in found.items():
         factor, more = UNITS[kind, power]
         theirs = GOLDEN[f"mhe_{kind}{power}_half{half}_tf/mean"]
-        # It adds 1e-4 to angles and as little to lengths.
-        np.testing.assert_allclose(factor * float(value) + more, theirs, rtol=1e-3)
+        ours = factor * float(value) + more
+        np.testing.assert_allclose(ours, theirs, rtol=near[kind])
+    np.testing.assert_allclose(separation, GOLDEN["mhs_half0_tf/value"], rtol=1e-3)
+    np.testing.assert_allclose(volume, GOLDEN["mgd_half0_tf/value"], rtol=2e-3)
 
 
 def test_penalties_on_class_centres_are_the_published_ones():
